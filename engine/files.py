@@ -1,0 +1,120 @@
+"""Files that are complete or absent, and fingerprints that name what made them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from engine.config import UserError
+
+MANIFEST = "manifest.json"
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Replace the file at once or not at all: written beside, flushed to the disk, renamed."""
+    data = content.encode() if isinstance(content, str) else content
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        with open(beside, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise unwritable(path, error) from error
+    sync(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file; a UserError that names file, line and column if it is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing.", where=str(path)) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is damaged ({error}); restore or delete it.", where=str(path)) from None
+
+
+def sync(folder: Path) -> None:
+    """Make a rename inside `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass  # some network filesystems refuse to sync a folder; the rename is still atomic
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def making(folder: Path) -> Iterator[Path]:
+    """A folder that appears under its name when the block ends well, and never in part.
+
+    Write into the folder that is yielded, its manifest last. An existing `folder` is replaced.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+    beside.mkdir()
+    try:
+        yield beside
+        for path in sorted(beside.rglob("*")):
+            if path.is_file():
+                with open(path, "rb") as file:
+                    os.fsync(file.fileno())
+        old = None
+        if folder.exists():
+            old = folder.with_name(f".{folder.name}.old.{uuid.uuid4().hex[:8]}")
+            os.replace(folder, old)
+        os.replace(beside, folder)
+        sync(folder.parent)
+        if old is not None:
+            shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    finally:
+        if beside.exists():
+            shutil.rmtree(beside, ignore_errors=True)
+
+
+def unwritable(path: Path, error: OSError) -> UserError:
+    """The sentence for a full disk, a read-only folder or a missing parent."""
+    reason = {28: "the disk is full", 122: "the disk quota is used up", 30: "the filesystem is read-only",
+              13: "permission is denied"}.get(error.errno or 0, error.strerror or str(error))
+    return UserError(f"{path} could not be written: {reason}. Free some space or choose another workspace.",
+                     where=str(path))
+
+
+def require_space(folder: Path, size_bytes: int) -> None:
+    """Refuse, before the work, what the disk has no room for."""
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < size_bytes:
+        raise UserError(f"{folder} has {free / 2**30:.2f} GiB free and about {size_bytes / 2**30:.2f} GiB are needed. "
+                        "Free some space or choose another workspace.", where=str(folder))
+
+
+def fingerprint(*values: Any) -> str:
+    """16 hexadecimal digits that change when any of the JSON values changes."""
+    text = json.dumps(values, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def fingerprint_file(path: Path) -> str:
+    """16 hexadecimal digits of a file's content."""
+    digest = hashlib.blake2b(digest_size=8)
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

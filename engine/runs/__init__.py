@@ -1,0 +1,124 @@
+"""Runs: the process that does the work, and the folder that tells of it.
+
+`start`, `resume`, `stop` and `listing` are all that a viewer needs; none of them imports torch.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from engine import __version__, files
+from engine.config import UserError
+from engine.recipe import Recipe
+from engine.runs.folder import Run, Status
+from engine.runs.launch import launch
+from engine.workspace import Workspace, slug
+
+__all__ = ["Run", "Status", "create", "find", "listing", "pause", "recipe_of", "resume", "start", "stop", "trash"]
+
+
+def create(recipe: Recipe, workspace: Workspace | None = None) -> Run:
+    """A new run folder that asks for the recipe; nothing is started. The name gets a number if it is taken."""
+    workspace = workspace or Workspace()
+    root, name, number = workspace.place("runs"), slug(recipe.name), 1
+    files.require_space(root, 64 << 20)
+    while True:
+        path = root / (name if number == 1 else f"{name}-{number}")
+        try:
+            path.mkdir()
+            break
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise files.unwritable(path, error) from error
+    run = Run(path)
+    (path / "requests").mkdir()
+    files.write(run.recipe_path, recipe.to_yaml())
+    files.write_json(path / "machine.json", {"studio": __version__, "python": platform.python_version(),
+                                             "system": platform.platform(), "host": platform.node(),
+                                             "seed": recipe.seed})
+    files.write_json(path / "status.json", asdict(Status(created=time.time(), host=platform.node())))
+    run.event("state", state="queued")
+    return run
+
+
+def start(recipe: Recipe, workspace: Workspace | None = None) -> Run:
+    """Create a run and launch its worker; returns at once."""
+    run = create(recipe, workspace)
+    launch(run)
+    return run
+
+
+def resume(run: Run) -> Run:
+    """Go on in the same folder from the last complete checkpoint, or wake a paused run."""
+    status = run.status()
+    if status.state == "paused":
+        run.request("resume")
+        return run
+    if status.active:
+        raise UserError(f"run {run.name} is already running (process {status.pid}); watch it, or stop it first.",
+                        where=run.name)
+    if status.state == "finished":
+        raise UserError(f"run {run.name} is finished; start a new run to train further.", where=run.name)
+    launch(run)
+    return run
+
+
+def stop(run: Run) -> None:
+    """Ask the run to save and stop at the next step boundary."""
+    if run.status().active:
+        run.request("stop")
+
+
+def pause(run: Run) -> None:
+    """Ask the run to save, and to wait at the next step boundary until it is resumed or stopped."""
+    if run.status().active:
+        run.request("pause")
+
+
+def listing(workspace: Workspace | None = None) -> list[Run]:
+    """All runs, newest first."""
+    found = [Run(p) for p in (workspace or Workspace()).listing("runs") if (p / "recipe.yaml").exists()]
+    return sorted(found, key=lambda run: _created(run), reverse=True)
+
+
+def _created(run: Run) -> float:
+    try:
+        return float(json.loads((run.path / "status.json").read_text())["created"])
+    except (OSError, ValueError, KeyError):
+        return 0.0
+
+
+def find(name: str | Path, workspace: Workspace | None = None) -> Run:
+    """The run of that name, or at that path; a UserError lists the names there are."""
+    workspace = workspace or Workspace()
+    path = workspace.place("runs") / str(name)
+    if path.parent != workspace.place("runs") or not (path / "recipe.yaml").exists():
+        names = [run.name for run in listing(workspace)]
+        raise UserError(f"there is no run called {name}; there are {', '.join(names[:12]) or 'none yet'}.",
+                        where=str(name))
+    return Run(path)
+
+
+def recipe_of(run: Run) -> Recipe:
+    """What the run was asked to do."""
+    try:
+        text = run.recipe_path.read_text(encoding="utf-8")
+    except OSError:
+        raise UserError(f"{run.recipe_path} is missing; the run cannot be resumed.", where=run.name) from None
+    return Recipe.from_yaml(text, str(run.recipe_path))
+
+
+def trash(run: Run, workspace: Workspace) -> Path:
+    """Move a run that is not active to the workspace's trash; nothing is deleted."""
+    if run.status().active:
+        raise UserError(f"run {run.name} is running; stop it first.", where=run.name)
+    target = workspace.path / "trash" / f"{run.name}-{int(time.time())}"
+    target.parent.mkdir(exist_ok=True)
+    shutil.move(run.path, target)
+    return target

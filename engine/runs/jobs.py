@@ -1,0 +1,115 @@
+"""Jobs: what a run can be asked to do, each in terms of the noun that knows how.
+
+A job takes the worker and the recipe and returns the recipe, with what `auto` became filled in.
+A job whose result exists already, made from the same inputs and settings, takes it as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine import files
+from engine.config import UserError
+from engine.recipe import Recipe
+from engine.table import Table
+
+if TYPE_CHECKING:
+    from engine.runs.worker import Worker
+
+JOBS: Table[Callable[[Worker, Recipe], Recipe]] = Table("job")
+
+
+@JOBS.add("curate")
+def curate(worker: Worker, recipe: Recipe) -> Recipe:
+    _dataset(worker, recipe)
+    return recipe
+
+
+@JOBS.add("tokenize")
+def tokenize(worker: Worker, recipe: Recipe) -> Recipe:
+    _tokens(worker, recipe)
+    return _with_vocabulary(worker, recipe)
+
+
+@JOBS.add("train")
+def train(worker: Worker, recipe: Recipe) -> Recipe:
+    from engine.runs import trainer
+
+    tokens = _tokens(worker, recipe)
+    recipe = _with_vocabulary(worker, recipe)
+    checkpoint = trainer.train(worker, recipe, tokens)
+    worker.keep(checkpoint=_relative(worker, checkpoint))
+    return recipe
+
+
+@JOBS.add("evaluate")
+def evaluate(worker: Worker, recipe: Recipe) -> Recipe:
+    from engine.evaluate.report import evaluate as measure
+
+    report = measure(_checkpoint(worker, recipe, "best"), _tokens(worker, recipe), recipe.evaluate, worker.progress,
+                     seed=recipe.seed)
+    files.write_json(worker.run.path / "evaluation.json", report)
+    worker.keep(evaluation=_relative(worker, worker.run.path / "evaluation.json"))
+    return recipe
+
+
+@JOBS.add("export")
+def export(worker: Worker, recipe: Recipe) -> Recipe:
+    from engine.export.bundle import export as make
+
+    lineage = {**worker.made, "run": worker.run.name}
+    evaluation = worker.run.path / "evaluation.json"
+    bundle, parity = make(
+        _checkpoint(worker, recipe, recipe.export.checkpoint), recipe.export,
+        worker.workspace.place("bundles") / (recipe.from_run or worker.run.name), worker.progress,
+        facts={"recipe": recipe.dump(), "lineage": lineage,
+               "evaluation": files.read_json(evaluation) if evaluation.exists() else {}},
+    )
+    worker.keep(bundle=_relative(worker, bundle))
+    worker.run.event("parity", **parity)
+    if not parity["passed"]:
+        raise UserError(f"The exported model is not the same model: {parity['sentence']}", where=worker.run.name)
+    return recipe
+
+
+def _dataset(worker: Worker, recipe: Recipe) -> Path:
+    from engine.corpus.pipeline import curate as make
+
+    folder = make(recipe.corpus, worker.workspace, recipe.name, worker.progress)
+    worker.keep(dataset=_relative(worker, folder))
+    return folder
+
+
+def _tokens(worker: Worker, recipe: Recipe) -> Path:
+    from engine.tokens.shards import tokenize as make
+
+    folder = make(recipe.tokens, _dataset(worker, recipe), worker.workspace, recipe.name, worker.progress)
+    worker.keep(tokens=_relative(worker, folder))
+    return folder
+
+
+def _with_vocabulary(worker: Worker, recipe: Recipe) -> Recipe:
+    """The recipe with the vocabulary of a tokenizer that was given."""
+    folder = worker.workspace.path / worker.made["tokens"]
+    size = files.read_json(folder / files.MANIFEST)["summary"]["vocab_size"]
+    if size == recipe.tokens.vocab_size:
+        return recipe
+    worker.resolved(setting="tokens.vocab_size", value=size, why="the size of the tokenizer that was given")
+    return recipe.override(f"tokens.vocab_size={size}")
+
+
+def _checkpoint(worker: Worker, recipe: Recipe, which: str) -> Path:
+    """The best or last checkpoint of this run, or of the run that the recipe names."""
+    from engine.runs import find
+    from engine.runs.checkpoint import best, last
+
+    run = find(recipe.from_run, worker.workspace) if recipe.from_run else worker.run
+    if not run.checkpoints:
+        raise UserError(f"run {run.name} has no complete checkpoint; train it first.", where=run.name)
+    return best(run) if which == "best" else last(run)
+
+
+def _relative(worker: Worker, path: Path) -> str:
+    return str(path.relative_to(worker.workspace.path))

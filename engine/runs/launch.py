@@ -1,0 +1,46 @@
+"""Start the worker of a run: a process of its own that outlives browser, server and notebook.
+
+    python -m engine work RUN_DIR
+
+is the whole interface; the same line runs by hand, under torchrun and from a batch script.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from engine.config import UserError
+from engine.runs.folder import Run
+
+PROJECT = Path(__file__).resolve().parents[2]
+_children: list[subprocess.Popen[bytes]] = []
+
+
+def launch(run: Run) -> None:
+    """Start a worker on the run folder and return at once. The log takes its output."""
+    if run.locked():
+        raise UserError(f"run {run.name} is already running (process {run.status().pid}); watch it, or stop it first.",
+                        where=run.name)
+    reap()
+    for kind in ("stop", "pause", "resume"):
+        run.requested(kind, take=True)
+    run.write_status(state="queued", created=time.time(), error="", host=platform.node(), pid=0)
+    # Idle OpenMP threads that spin cost 3-5 times the CPU on a busy machine.
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONUNBUFFERED": "1", "DO_NOT_TRACK": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
+    with open(run.path / "log.txt", "ab") as log:
+        _children.append(subprocess.Popen(
+            [sys.executable, "-m", "engine", "work", str(run.path)],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+            cwd=run.path, env=environment, start_new_session=True,
+        ))
+
+
+def reap() -> None:
+    """Collect the exit codes of finished workers, so that none stays behind as a zombie."""
+    _children[:] = [child for child in _children if child.poll() is None]

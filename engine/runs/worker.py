@@ -1,0 +1,142 @@
+"""The worker: does the jobs of one run, in order, and keeps its folder truthful.
+
+Signals and request files only set flags that are looked at where stopping is safe. Whatever
+happens, the last thing written is a status that says what happened and what to do.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import threading
+import time
+import traceback
+from typing import Any
+
+from engine import files
+from engine.config import UserError
+from engine.progress import Stopped
+from engine.recipe import Recipe
+from engine.runs import jobs, recipe_of
+from engine.runs.folder import HEARTBEAT_SECONDS, Run
+from engine.workspace import Workspace
+
+
+class Worker:
+    """One execution of one run folder."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.workspace = Workspace(run.path.parent.parent)
+        self.made: dict[str, Any] = run.manifest()
+        self._changes: dict[str, Any] = {}
+        self._guard = threading.Lock()
+        self._since = (time.time(), 0)
+        self._over = threading.Event()
+
+    def work(self) -> str:
+        """Do the run; returns its final state. Never raises for a run that went wrong: the status tells."""
+        with self.run.lock():
+            self._tell(state="running", pid=os.getpid(), host=platform.node(), started=time.time(), error="",
+                       message="starting", flush=True)
+            self.run.event("state", state="running")
+            signal.signal(signal.SIGTERM, lambda *_: self.run.request("stop"))
+            signal.signal(signal.SIGINT, lambda *_: self.run.request("stop"))
+            heart = threading.Thread(target=self._beat, daemon=True)
+            heart.start()
+            state, error = "finished", ""
+            try:
+                recipe = recipe_of(self.run)
+                for job in recipe.jobs:
+                    self._begin(job)
+                    recipe = jobs.JOBS[job](self, recipe)
+                self._write_manifest(recipe)
+            except Stopped:
+                state = "stopped"
+            except UserError as problem:
+                state, error = "failed", problem.sentence
+            except MemoryError:
+                state, error = "failed", ("The machine ran out of memory; choose a smaller micro-batch "
+                                          "or a shorter context.")
+            except OSError as problem:
+                traceback.print_exc()
+                state, error = "failed", files.unwritable(self.run.path, problem).sentence
+            except Exception as problem:
+                traceback.print_exc()
+                state, error = "failed", f"{type(problem).__name__}: {problem}. The log has the details."
+            self._over.set()
+            heart.join()
+            if error:
+                print(error, flush=True)
+            self._tell(state=state, error=error, ended=time.time(), eta_seconds=None, flush=True)
+            self.run.event("state", state=state, error=error)
+            return state
+
+    # What jobs call --------------------------------------------------------------------------------
+
+    def progress(self, done: int, of: int, message: str = "") -> None:
+        """How far the job in hand is; raises Stopped if a viewer asked for a stop."""
+        self.tell(done, of, message)
+        if self.run.requested("stop", take=True):
+            raise Stopped
+
+    def tell(self, done: int, of: int, message: str = "") -> None:
+        """How far the job in hand is, for jobs that look at requests themselves."""
+        begun, first = self._since
+        if done < first:
+            self._since = begun, first = time.time(), done
+        pace = (time.time() - begun) / max(1, done - first)
+        eta = pace * (of - done) if done > first else None
+        self._tell(step=done, of=of, message=message, eta_seconds=eta)
+
+    def state(self, state: str) -> None:
+        """Show another state (paused, stopping, running) at once."""
+        self._tell(state=state, flush=True)
+        self.run.event("state", state=state)
+
+    def resolved(self, **facts: Any) -> None:
+        """Tell what an `auto` became."""
+        self.run.event("resolved", **facts)
+
+    def keep(self, **made: str) -> None:
+        """Remember what was made: artefacts by the path that leads to them from the workspace."""
+        self.made.update(made)
+        files.write_json(self.run.path / "made.json", self.made)
+
+    # Inside ------------------------------------------------------------------------------------------
+
+    def _begin(self, job: str) -> None:
+        self._since = (time.time(), 0)
+        self._tell(job=job, step=0, of=0, message="", eta_seconds=None, flush=True)
+        self.run.event("job", job=job)
+        print(f"== {job}", flush=True)
+
+    def _tell(self, *, flush: bool = False, **changes: Any) -> None:
+        with self._guard:
+            self._changes.update(changes)
+            if flush:
+                self._flush()
+
+    def _flush(self) -> None:
+        try:
+            self.run.write_status(**self._changes, heartbeat=time.time())
+            self._changes = {}
+        except (UserError, OSError) as problem:  # a full disk must not end a training that can still save itself
+            print(f"status not written: {problem}", flush=True)
+
+    def _beat(self) -> None:
+        due = 0.0
+        while not self._over.wait(0.25):
+            with self._guard:
+                if self._changes or time.monotonic() >= due:
+                    self._flush()
+                    due = time.monotonic() + HEARTBEAT_SECONDS
+
+    def _write_manifest(self, recipe: Recipe) -> None:
+        files.write_json(self.run.path / files.MANIFEST, {**self.made, "recipe": files.fingerprint(recipe.dump())})
+
+
+def work(run_dir: str) -> int:
+    """The entry of `python -m engine work RUN_DIR`: 0 if the run ended well, 1 if it failed."""
+    return 1 if Worker(Run(run_dir)).work() == "failed" else 0

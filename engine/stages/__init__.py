@@ -1,0 +1,41 @@
+"""Stages: what a batch means and what the loss is. The menu of stages, and the settings of training."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from engine.config import Config, Part, setting
+from engine.table import Table
+
+STAGES: Table[type[StageConfig]] = Table("stage")
+
+
+class StageConfig(Part):
+    """Which loss is trained, with the settings of that loss."""
+
+    table: ClassVar[Table] = STAGES
+
+
+@STAGES.add("pretrain")
+class Pretrain(StageConfig):
+    """Next-token prediction on packed text (Radford et al. 2018)."""
+
+
+class TrainConfig(Config):
+    """How long, in what batches, on what and how often looked at."""
+
+    max_steps: int = setting(1000, "Optimizer updates to make", ge=1, unit="steps")
+    micro_batch_size: int = setting(16, "Rows that go through the model at once", ge=1, unit="rows")
+    accumulation: int = setting(1, "Micro-batches whose gradients are added up before one update", ge=1)
+    max_grad_norm: float = setting(1.0, "Gradients longer than this are shortened to it; 0 turns clipping off",
+                                   ge=0)
+    precision: Literal["auto", "bf16", "float32"] = setting(
+        "auto", "Number format of the matrix products; auto measures whether bf16 is faster here")
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where to train; auto takes a GPU if there is one")
+    validate_every: int = setting(100, "Steps between two looks at the validation loss", ge=1, unit="steps")
+    validation_batches: int = setting(20, "Micro-batches of validation text in one look", ge=1, advanced=True)
+    checkpoint_every: int = setting(200, "Steps between two checkpoints", ge=1, unit="steps")
+    keep_last: int = setting(2, "Newest checkpoints kept beside the best one", ge=1, advanced=True)
+    sample_every: int = setting(200, "Steps between two sample texts; 0 writes none", ge=0, unit="steps")
+    sample_prompts: tuple[str, ...] = setting(("It was", "The"), "Beginnings that the sample texts continue")
+    sample_tokens: int = setting(64, "Length of a sample text", ge=1, le=4096, unit="tokens", advanced=True)

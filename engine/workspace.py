@@ -1,0 +1,114 @@
+"""Workspace: where corpora, datasets, tokens, runs and bundles live, and which paths may be read.
+
+    WORKSPACE/
+      corpora/    files that the user brought in
+      datasets/   curated Parquet with its ledger     NAME-FINGERPRINT
+      tokens/     tokenizer and packed shards         NAME-FINGERPRINT
+      runs/       run folders                         NAME
+      bundles/    exported models                     NAME
+      allowed.json  folders outside the workspace that the user allowed to be read
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from engine import files
+from engine.config import UserError
+
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
+PLACES = ("corpora", "datasets", "tokens", "runs", "bundles")
+
+
+class Workspace:
+    """One folder that holds everything a person made. Any number of processes may use it at once."""
+
+    def __init__(self, path: str | Path | None = None) -> None:
+        chosen = path or os.environ.get("STUDIO_WORKSPACE") or Path.home() / "training-studio"
+        self.path = Path(chosen).expanduser().resolve()
+        try:
+            for place in PLACES:
+                (self.path / place).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise files.unwritable(self.path, error) from error
+
+    def __repr__(self) -> str:
+        return f"Workspace({str(self.path)!r})"
+
+    def place(self, kind: str) -> Path:
+        """The folder of one kind of thing: "corpora", "datasets", "tokens", "runs" or "bundles"."""
+        assert kind in PLACES, kind
+        return self.path / kind
+
+    # Paths that a person typed -------------------------------------------------------------------
+
+    @property
+    def allowed(self) -> list[Path]:
+        """The folders outside the workspace that the user allowed to be read."""
+        listing = self.path / "allowed.json"
+        return [Path(p) for p in files.read_json(listing)] if listing.exists() else []
+
+    def allow(self, folder: str | Path) -> None:
+        """Let typed paths reach into `folder` from now on."""
+        chosen = str(Path(folder).expanduser().resolve())
+        listed = [str(p) for p in self.allowed]
+        if chosen not in listed:
+            files.write_json(self.path / "allowed.json", [*listed, chosen])
+
+    def resolve(self, typed: str | Path) -> Path:
+        """The real path of what was typed, links followed; relative to the workspace, then to `assets/`.
+
+        Raises UserError when it leads outside the workspace, the bundled assets and the allowed folders.
+        """
+        path = Path(typed).expanduser()
+        candidates = [path] if path.is_absolute() else [self.path / path, ASSETS / path]
+        real = next((c for c in candidates if c.exists()), candidates[0]).resolve()
+        if not any(real.is_relative_to(root) for root in (self.path, ASSETS, *self.allowed)):
+            raise UserError(f"{typed} is outside the workspace {self.path}; copy it into the workspace, "
+                            f"or allow its folder (studio: the button beside the field; command line: --allow FOLDER).",
+                            where=str(typed))
+        return real
+
+    # Things that were made -----------------------------------------------------------------------
+
+    def listing(self, kind: str) -> list[Path]:
+        """Every finished folder of one kind, newest first."""
+        found = [p for p in self.place(kind).iterdir() if p.is_dir() and not p.name.startswith(".")]
+        if kind != "runs":
+            found = [p for p in found if (p / files.MANIFEST).exists()]
+        return sorted(found, key=lambda p: p.stat().st_mtime, reverse=True)
+
+    def made(self, kind: str, mark: str) -> Path | None:
+        """The finished folder with this fingerprint, if it was made before."""
+        found = sorted(self.place(kind).glob(f"*-{mark}"))
+        return next((p for p in found if (p / files.MANIFEST).exists()), None)
+
+    def make(self, kind: str, name: str, made_from: dict[str, Any], build: Callable[[Path], dict[str, Any]],
+             mark: str = "") -> Path:
+        """The folder made from exactly `made_from`: found again if it exists, else built by `build(folder)`.
+
+        `build` writes into a folder that nobody sees yet and returns what the manifest shall tell.
+        """
+        mark = mark or files.fingerprint(kind, made_from)
+        if found := self.made(kind, mark):
+            return found
+        target = self.place(kind) / f"{slug(name)}-{mark}"
+        with files.making(target) as folder:
+            summary = build(folder)
+            files.write_json(folder / files.MANIFEST, manifest(folder, kind, mark, made_from, summary))
+        return target
+
+
+def manifest(folder: Path, kind: str, mark: str, made_from: dict[str, Any], summary: dict[str, Any]) -> dict[str, Any]:
+    """What was made, from what, and the size in bytes of every file."""
+    sizes = {str(p.relative_to(folder)): p.stat().st_size for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {"kind": kind, "fingerprint": mark, "made_from": made_from, "summary": summary, "files": sizes}
+
+
+def slug(name: str) -> str:
+    """A name as a safe folder name."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:48] or "unnamed"
