@@ -198,9 +198,9 @@ class Run:
         found = (self.path / "checkpoints").glob("step-*")
         return sorted(p for p in found if (p / "meta.json").exists())
 
-    def manifest(self) -> dict[str, Any]:
-        """What the run made: {"dataset", "tokens", "checkpoint", "evaluation", "bundle"}, as far as it got."""
-        path = self.path / files.MANIFEST
+    def made(self) -> dict[str, Any]:
+        """What the run made so far, by paths from the workspace: dataset, tokens, checkpoint, evaluation, bundle."""
+        path = self.path / "made.json"
         return files.read_json(path) if path.exists() else {}
 
     def log(self, last_bytes: int = 65536) -> str:

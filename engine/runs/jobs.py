@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from engine import files
 from engine.config import UserError
 from engine.recipe import Recipe
+from engine.runs import Run, find
 from engine.table import Table
 
 if TYPE_CHECKING:
@@ -59,11 +60,12 @@ def evaluate(worker: Worker, recipe: Recipe) -> Recipe:
 def export(worker: Worker, recipe: Recipe) -> Recipe:
     from engine.export.bundle import export as make
 
-    lineage = {**worker.made, "run": worker.run.name}
-    evaluation = worker.run.path / "evaluation.json"
+    source = _source(worker, recipe)
+    lineage = {**source.made(), "run": source.name}
+    evaluation = source.path / "evaluation.json"
     bundle, parity = make(
         _checkpoint(worker, recipe, recipe.export.checkpoint), recipe.export,
-        worker.workspace.place("bundles") / (recipe.from_run or worker.run.name), worker.progress,
+        worker.workspace.place("bundles") / source.name, worker.progress,
         facts={"recipe": recipe.dump(), "lineage": lineage,
                "evaluation": files.read_json(evaluation) if evaluation.exists() else {}},
     )
@@ -102,13 +104,17 @@ def _with_vocabulary(worker: Worker, recipe: Recipe) -> Recipe:
 
 def _checkpoint(worker: Worker, recipe: Recipe, which: str) -> Path:
     """The best or last checkpoint of this run, or of the run that the recipe names."""
-    from engine.runs import find
     from engine.runs.checkpoint import best, last
 
-    run = find(recipe.from_run, worker.workspace) if recipe.from_run else worker.run
+    run = _source(worker, recipe)
     if not run.checkpoints:
         raise UserError(f"run {run.name} has no complete checkpoint; train it first.", where=run.name)
     return best(run) if which == "best" else last(run)
+
+
+def _source(worker: Worker, recipe: Recipe) -> Run:
+    """The run whose checkpoint is looked at: the one that the recipe names, or this one."""
+    return find(recipe.from_run, worker.workspace) if recipe.from_run else worker.run
 
 
 def _relative(worker: Worker, path: Path) -> str:

@@ -29,7 +29,7 @@ class Worker:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.workspace = Workspace(run.path.parent.parent)
-        self.made: dict[str, Any] = run.manifest()
+        self.made: dict[str, Any] = run.made()
         self._changes: dict[str, Any] = {}
         self._guard = threading.Lock()
         self._since = (time.time(), 0)
