@@ -67,9 +67,9 @@ class Part(Config):
             value = {"kind": value}
         if not isinstance(value, dict):
             return handler(value)
-        kind, rest = value.get("kind"), {k: v for k, v in value.items() if k != "kind"}
+        kind, rest = str(value.get("kind", "")), {k: v for k, v in value.items() if k != "kind"}
         if cls.kind:
-            if kind not in (None, cls.kind):
+            if kind not in ("", cls.kind):
                 raise PydanticCustomError("kind", "is {kind}, not {own}", {"kind": kind, "own": cls.kind})
             return handler(rest)
         if kind not in cls.table:

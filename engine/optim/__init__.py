@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from engine.config import Part, setting
 from engine.table import Table
@@ -47,9 +47,6 @@ class Schedule(Part):
     def after_warmup(self, step: int, of: int) -> float:
         """The factor `step` steps after the end of warmup, of the `of` steps that remain there."""
         raise TypeError(f"{type(self).__name__} does not define a schedule")
-
-
-
 
 
 from engine.optim import adamw, schedules, sgd  # noqa: E402, F401  the menu, in order

@@ -8,7 +8,7 @@ import torch
 
 
 def groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups: matrices, which decay; vectors (norms, biases), which must not. Each parameter once, tied ones too."""
+    """Matrices, which decay; vectors (norms, biases), which must not. Each parameter once, tied ones too."""
     trained = [p for p in model.parameters() if p.requires_grad]
     return [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},

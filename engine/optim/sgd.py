@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @OPTIMIZERS.add("sgd")
 class SGD(Optimizer):
-    """Stochastic gradient descent with momentum (Sutskever et al. 2013). Half of AdamW's memory; wants a higher rate."""
+    """Stochastic gradient descent with momentum (Sutskever et al. 2013). Half of AdamW's state."""
 
     lr: float = setting(0.1, "Peak learning rate, reached after warmup", gt=0, le=10)
     momentum: float = setting(0.9, "Share of the last update that carries on; 0 is plain SGD", ge=0, lt=1)

@@ -1,0 +1,199 @@
+"""The command line: every job that the studio does, on the same run folders.
+
+    studio run demo                       the whole main job on the bundled corpus
+    studio train my.yaml optim.lr=3e-4    any setting by its dotted name
+    studio runs                           what there is
+
+`python -m engine work RUN_DIR` is the worker itself; it is what every viewer launches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from engine import runs, terminal
+from engine.config import UserError
+from engine.recipe import JOBS, Recipe
+from engine.workspace import Workspace
+
+Command = tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]
+
+
+def main(argv: Sequence[str] | None = None, extra: dict[str, Command] | None = None) -> int:
+    """Run one command; returns the exit code. A UserError becomes one line on stderr and exit code 2."""
+    arguments = parser({**COMMANDS, **(extra or {})}).parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except UserError as error:
+        print(f"studio: {error.sentence}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 0
+
+
+def parser(commands: dict[str, Command]) -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="studio", description="Make a language model on your own machine.")
+    below = top.add_subparsers(metavar="COMMAND", required=True)
+    for name, (words, configure, run) in commands.items():
+        command = below.add_parser(name, help=words, description=words,
+                                   formatter_class=argparse.RawDescriptionHelpFormatter)
+        command.add_argument("--workspace", metavar="FOLDER",
+                             help="where everything is kept (default: $STUDIO_WORKSPACE, else ~/training-studio)")
+        configure(command)
+        command.set_defaults(run=run)
+    return top
+
+
+# What a run is asked to do ----------------------------------------------------------------------------
+
+
+def takes_recipe(command: argparse.ArgumentParser) -> None:
+    command.add_argument("recipe", metavar="RECIPE", help="a YAML file, or the name of a shipped recipe such as demo")
+    command.add_argument("changes", metavar="SETTING=VALUE", nargs="*",
+                         help="settings to change, by dotted name, such as optim.lr=3e-4")
+    command.add_argument("--allow", metavar="FOLDER", action="append", default=[],
+                         help="let the recipe read from this folder outside the workspace")
+    command.add_argument("--detach", action="store_true", help="start in the background and return")
+    command.epilog = terminal.settings_help(Recipe)
+
+
+def starts(*jobs: str) -> Callable[[argparse.Namespace], int]:
+    """A command that starts a run with these jobs; none given means those that the recipe names."""
+
+    def run(arguments: argparse.Namespace) -> int:
+        workspace = Workspace(arguments.workspace)
+        for folder in arguments.allow:
+            workspace.allow(folder)
+        recipe = Recipe.load(arguments.recipe)
+        if jobs:
+            recipe = recipe.override(f"jobs=[{', '.join(jobs)}]")
+        return _follow(runs.start(recipe.override(*arguments.changes), workspace), workspace, arguments.detach)
+
+    return run
+
+
+def takes_run(command: argparse.ArgumentParser) -> None:
+    command.add_argument("name", metavar="RUN", help="the name of a run (see: studio runs)")
+
+
+def takes_run_and_changes(command: argparse.ArgumentParser) -> None:
+    takes_run(command)
+    command.add_argument("changes", metavar="SETTING=VALUE", nargs="*", help="settings to change")
+    command.add_argument("--detach", action="store_true", help="start in the background and return")
+
+
+def on_checkpoint(job: str) -> Callable[[argparse.Namespace], int]:
+    """A command that starts a run with one job on another run's checkpoint."""
+
+    def run(arguments: argparse.Namespace) -> int:
+        workspace = Workspace(arguments.workspace)
+        source = runs.find(arguments.name, workspace)
+        recipe = runs.recipe_of(source).override(f"jobs=[{job}]", f"from_run={source.name}",
+                                                 f"name={source.name}-{job}", *arguments.changes)
+        return _follow(runs.start(recipe, workspace), workspace, arguments.detach)
+
+    return run
+
+
+def _follow(run: runs.Run, workspace: Workspace, detach: bool = False) -> int:
+    if detach:
+        print(f"{run.name} started in {run.path}\nstop it with: studio stop {run.name}")
+        return 0
+    return terminal.follow(run, workspace)
+
+
+# On runs that exist -----------------------------------------------------------------------------------
+
+
+def resume(arguments: argparse.Namespace) -> int:
+    workspace = Workspace(arguments.workspace)
+    return _follow(runs.resume(runs.find(arguments.name, workspace)), workspace, arguments.detach)
+
+
+def takes_resume(command: argparse.ArgumentParser) -> None:
+    takes_run(command)
+    command.add_argument("--detach", action="store_true", help="start in the background and return")
+
+
+def stop(arguments: argparse.Namespace) -> int:
+    run = runs.find(arguments.name, Workspace(arguments.workspace))
+    if not run.status().active:
+        print(f"{run.name} is not running ({run.status().state})")
+        return 0
+    runs.stop(run)
+    status = run.wait(timeout_seconds=120)
+    print(f"{run.name} is {status.state} at step {status.step}; go on with: studio resume {run.name}")
+    return 0
+
+
+def pause(arguments: argparse.Namespace) -> int:
+    run = runs.find(arguments.name, Workspace(arguments.workspace))
+    runs.pause(run)
+    print(f"{run.name} will pause at the next step; go on with: studio resume {run.name}")
+    return 0
+
+
+def watch(arguments: argparse.Namespace) -> int:
+    workspace = Workspace(arguments.workspace)
+    return _follow(runs.find(arguments.name, workspace), workspace)
+
+
+def list_runs(arguments: argparse.Namespace) -> int:
+    terminal.print_runs(runs.listing(Workspace(arguments.workspace)))
+    return 0
+
+
+def takes_bundle(command: argparse.ArgumentParser) -> None:
+    command.add_argument("bundle", metavar="BUNDLE", help="the name of a bundle, or its folder")
+    command.add_argument("prompt", metavar="PROMPT", help="the beginning that the model continues")
+    command.add_argument("--max-new-tokens", type=int, default=128, metavar="N", help="most tokens to write (128)")
+    command.add_argument("--temperature", type=float, default=0.8, metavar="T", help="randomness; 0 is greedy (0.8)")
+    command.add_argument("--top-k", type=int, default=0, metavar="K", help="choose among the K likeliest; 0 is all")
+    command.add_argument("--top-p", type=float, default=1.0, metavar="P", help="choose among the likeliest up to P")
+    command.add_argument("--seed", type=int, metavar="S", help="the same seed gives the same text")
+
+
+def generate(arguments: argparse.Namespace) -> int:
+    from engine import inference
+
+    folder = Workspace(arguments.workspace).place("bundles") / arguments.bundle
+    model = inference.load(folder if folder.is_dir() else Path(arguments.bundle))
+    print(arguments.prompt, end="", flush=True)
+    for piece in model.stream(arguments.prompt, max_new_tokens=arguments.max_new_tokens, seed=arguments.seed,
+                              temperature=arguments.temperature, top_k=arguments.top_k, top_p=arguments.top_p):
+        print(piece, end="", flush=True)
+    print()
+    return 0
+
+
+def takes_folder(command: argparse.ArgumentParser) -> None:
+    command.add_argument("folder", metavar="RUN_DIR", help="the run's folder")
+
+
+def work(arguments: argparse.Namespace) -> int:
+    from engine.runs.worker import work as do
+
+    return do(arguments.folder)
+
+
+COMMANDS: dict[str, Command] = {
+    "run": ("do every job that a recipe names", takes_recipe, starts()),
+    "curate": ("read and clean a corpus", takes_recipe, starts(*JOBS[:1])),
+    "tokenize": ("train a tokenizer and pack tokens, curating first if needed", takes_recipe, starts(*JOBS[:2])),
+    "train": ("train a model, curating and tokenizing first if needed", takes_recipe, starts(*JOBS[:3])),
+    "resume": ("go on with a run from its last checkpoint", takes_resume, resume),
+    "stop": ("save a run and stop it", takes_run, stop),
+    "pause": ("save a run and let it wait", takes_run, pause),
+    "watch": ("show a run's progress until it ends", takes_run, watch),
+    "runs": ("list the runs", lambda command: None, list_runs),
+    "evaluate": ("measure a run's best checkpoint", takes_run_and_changes, on_checkpoint("evaluate")),
+    "export": ("export a run's checkpoint to ONNX and prove it", takes_run_and_changes, on_checkpoint("export")),
+    "generate": ("let an exported model continue a text", takes_bundle, generate),
+    "work": ("do the work of a run folder (what every other command launches)", takes_folder, work),
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

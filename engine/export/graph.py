@@ -1,0 +1,109 @@
+"""Graph: a small vocabulary for writing ONNX graphs by hand.
+
+Each method that adds a node returns the name of what it computes, so that a model reads as
+nested calls: `graph.node("MatMul", x, graph.constant("head", weight))`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+OPSET = 23                      # the first with RMSNormalization
+CONTRIB = "com.microsoft"       # onnxruntime's own operators, in every build of it
+EMBED_BYTES = 1_900_000_000     # protobuf refuses a file of 2 GiB
+ALIGNMENT = 4096                # lets onnxruntime map external weights instead of reading them
+
+FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
+
+
+class Graph:
+    """Nodes, weights, inputs and outputs, in the order in which they were added."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.nodes: list[onnx.NodeProto] = []
+        self.inputs: list[onnx.ValueInfoProto] = []
+        self.outputs: list[onnx.ValueInfoProto] = []
+        self.weights: dict[str, np.ndarray] = {}
+        self._scope = ""
+
+    @contextmanager
+    def scope(self, name: str) -> Iterator[None]:
+        """Names given inside the block begin with `name.`, so that a viewer shows where a node belongs."""
+        outer, self._scope = self._scope, f"{self._scope}{name}."
+        yield
+        self._scope = outer
+
+    def input(self, name: str, kind: int, shape: Sequence[int | str]) -> str:
+        """What the caller gives; a string in the shape names a size that may change from call to call."""
+        self.inputs.append(helper.make_tensor_value_info(name, kind, shape))
+        return name
+
+    def output(self, name: str, kind: int, shape: Sequence[int | str]) -> str:
+        """What the caller gets: the name of a node's output."""
+        self.outputs.append(helper.make_tensor_value_info(name, kind, shape))
+        return name
+
+    def constant(self, name: str, values: Any) -> str:
+        """Weights, or a small array of numbers, under a name of their own. The same name twice is one constant."""
+        full = name if name in self.weights else self._scope + name
+        self.weights.setdefault(full, np.ascontiguousarray(values))
+        return full
+
+    def node(self, op: str, *inputs: str, name: str = "", domain: str = "", **attributes: Any) -> str:
+        """Add an operator with one output; returns the output's name. An empty input is one left out."""
+        return self.nodes_of(op, *inputs, outputs=(name or self._name(op),), domain=domain, **attributes)[0]
+
+    def nodes_of(self, op: str, *inputs: str, outputs: Sequence[str], domain: str = "", **attributes: Any) -> list[str]:
+        """Add an operator with several outputs, given by name; an empty name is one that nobody needs."""
+        self.nodes.append(helper.make_node(op, list(inputs), list(outputs), name=self._name(op), domain=domain,
+                                           **attributes))
+        return list(outputs)
+
+    def _name(self, op: str) -> str:
+        return f"{self._scope}{op}.{len(self.nodes)}"
+
+    # Writing ---------------------------------------------------------------------------------------
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(array.nbytes for array in self.weights.values())
+
+    def save(self, path: Path) -> None:
+        """Write `path`, and `path` + "_data" beside it when the weights are too many for one protobuf."""
+        external = self.size_bytes > EMBED_BYTES
+        tensors = self._external(path.with_name(path.name + "_data")) if external else self._embedded()
+        graph = helper.make_graph(self.nodes, self.name, self.inputs, self.outputs, tensors)
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)]
+        model = helper.make_model(graph, opset_imports=opsets, producer_name="training-studio", ir_version=10)
+        path.write_bytes(model.SerializeToString())
+
+    def _embedded(self) -> list[TensorProto]:
+        return [helper.make_tensor(name, _kind(array), array.shape, array.tobytes(), raw=True)
+                for name, array in self.weights.items()]
+
+    def _external(self, path: Path) -> list[TensorProto]:
+        """The weights in a file of their own, which the tensors name by a bare file name."""
+        tensors = []
+        with open(path, "wb") as file:
+            for name, array in self.weights.items():
+                file.write(b"\0" * (-file.tell() % ALIGNMENT))
+                where = {"location": path.name, "offset": file.tell(), "length": array.nbytes}
+                tensor = TensorProto(name=name, data_type=_kind(array), dims=array.shape,
+                                     data_location=TensorProto.EXTERNAL)
+                for key, value in where.items():
+                    tensor.external_data.add(key=key, value=str(value))
+                tensors.append(tensor)
+                array.tofile(file)
+        return tensors
+
+
+def _kind(array: np.ndarray) -> int:
+    return helper.np_dtype_to_tensor_dtype(array.dtype)

@@ -1,0 +1,167 @@
+"""The command line as a viewer: progress bars, the list of runs, the settings' help."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table as Grid
+
+from engine import files, runs
+from engine.config import Config, Part, settings
+from engine.runs.folder import START, Run
+from engine.workspace import Workspace
+
+POLL_SECONDS = 0.2
+
+
+def follow(run: Run, workspace: Workspace) -> int:
+    """Show a run until it ends; the exit code is 0 if it finished or was stopped.
+
+    Ctrl-C asks the run to save and stop; a second one leaves it running and returns.
+    """
+    console = Console(highlight=False)
+    console.print(f"[bold]{escape(run.name)}[/] in {escape(str(run.path))}")
+    asked = False
+    view = _Bars(run, console)
+    with view.progress:
+        while True:
+            try:
+                status = run.status()
+                view.update()
+                if not status.active:
+                    break
+                time.sleep(POLL_SECONDS)
+            except KeyboardInterrupt:
+                if asked:
+                    console.print(f"{run.name} goes on; watch it with: studio watch {run.name}, or in the studio")
+                    return 0
+                asked = True
+                runs.stop(run)
+                console.print("saving and stopping; press Ctrl-C again to leave it running")
+    return _conclude(run, workspace, console)
+
+
+class _Bars:
+    """One bar for each job of a run, fed from its status and events."""
+
+    def __init__(self, run: Run, console: Console) -> None:
+        self.run, self.cursor = run, START
+        self.progress = Progress(TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn(),
+                                 TimeRemainingColumn(), TextColumn("{task.fields[message]}"), console=console)
+        self.bars: dict[str, TaskID] = {}
+        self.live = console.is_terminal
+
+    def update(self) -> None:
+        events, self.cursor = self.run.rows("events", self.cursor)
+        for event in events:
+            self._tell(event)
+        status = self.run.status()
+        if status.job and status.of:
+            self._bar(status.job)
+            self.progress.update(self.bars[status.job], completed=status.step, total=status.of,
+                                 message=escape(status.message))
+
+    def _bar(self, job: str) -> None:
+        if job in self.bars:
+            return
+        for before in self.bars.values():
+            total = self.progress.tasks[before].total
+            self.progress.update(before, completed=total, message="")
+        self.bars[job] = self.progress.add_task(job, total=None, message="")
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        say = self.progress.console.print
+        kind = event.get("kind")
+        if kind == "job":
+            self._bar(event["job"])
+            if not self.live:
+                say(f"== {event['job']}")
+        elif kind == "sample":
+            say(f"[dim]step {event['step']}:[/] {escape(event['prompt'])}[cyan]{escape(event['text'][:160])}[/]",
+                soft_wrap=True)
+        elif kind == "resolved":
+            say(f"[dim]{escape(str(event['setting']))} = {escape(str(event['value']))}: {escape(event['why'])}[/]")
+        elif kind in ("warning", "advice"):
+            say(f"[yellow]{escape(str(event.get('sentence', '')))}[/]")
+
+
+def _conclude(run: Run, workspace: Workspace, console: Console) -> int:
+    status, made = run.status(), run.made()
+    if status.state in ("failed", "lost"):
+        console.print(f"[red]{status.state}:[/] {escape(status.error or 'the worker died.')}")
+        if run.checkpoints:
+            console.print(f"go on from the last checkpoint with: studio resume {run.name}")
+        return 1
+    if status.state == "stopped":
+        console.print(f"stopped and saved at step {status.step}; go on with: studio resume {run.name}")
+        return 0
+    if "evaluation" in made:
+        report = files.read_json(workspace.path / made["evaluation"])
+        console.print(f"validation loss {report['val/loss']:.3f}, perplexity {report['val/perplexity']:.1f}, "
+                      f"{report['val/bits_per_byte']:.3f} bits per byte")
+    if "bundle" in made:
+        bundle = workspace.path / made["bundle"]
+        parity = files.read_json(bundle / "parity.json")
+        _speak(bundle, runs.recipe_of(run).evaluate.prompts[0], console)
+        console.print(f"parity: [green]{'passed' if parity['passed'] else 'FAILED'}[/]. {escape(parity['sentence'])}")
+        console.print(f"bundle: {escape(str(bundle))}", soft_wrap=True)
+    elif "checkpoint" in made:
+        console.print(f"checkpoint: {escape(str(workspace.path / made['checkpoint']))}", soft_wrap=True)
+    elif "tokens" in made:
+        console.print(f"tokens: {escape(str(workspace.path / made['tokens']))}", soft_wrap=True)
+    elif "dataset" in made:
+        console.print(f"dataset: {escape(str(workspace.path / made['dataset']))}", soft_wrap=True)
+    return 0
+
+
+def _speak(bundle: Any, prompt: str, console: Console) -> None:
+    from engine import inference
+
+    text = inference.load(bundle).generate(prompt, max_new_tokens=100, seed=1)
+    console.print(f"the bundle continues, in onnxruntime: {escape(prompt)}[cyan]{escape(text)}[/]", soft_wrap=True)
+
+
+def print_runs(found: list[Run]) -> None:
+    """The runs as a table, newest first."""
+    if not found:
+        print("no runs yet; start one with: studio run demo")
+        return
+    grid = Grid(box=None, pad_edge=False)
+    for title in ("run", "state", "job", "step", "of", "made"):
+        grid.add_column(title)
+    for run in found:
+        status = run.status()
+        grid.add_row(escape(run.name), status.state, status.job, str(status.step), str(status.of),
+                     escape(", ".join(run.made())))
+    Console(highlight=False).print(grid)
+
+
+def settings_help(config: type[Config], prefix: str = "", title: str = "settings:") -> str:
+    """Every dotted setting with its default, unit and words, for `--help`."""
+    return "\n".join([title, *_lines(config, prefix)])
+
+
+def _lines(config: type[Config], prefix: str) -> list[str]:
+    found: list[str] = []
+    for s in settings(config):
+        name = f"{prefix}{s.name}"
+        if s.config and issubclass(s.config, Part) and not s.many:
+            found.append(f"  {name}.kind = {s.default}  ({' | '.join(s.config.table)})\n        {s.words}")
+            for kind, part in s.config.table.items():
+                inner = _lines(part, f"{name}.")
+                found += [f"  with {name}.kind={kind}:", *inner] if inner else []
+        elif s.config and not s.many:
+            found += _lines(s.config, f"{name}.")
+        else:
+            choices = f"  ({' | '.join(map(str, s.choices))})" if len(s.choices) > 1 and not s.many else ""
+            default = "[" + ", ".join(map(_short, s.default)) + "]" if isinstance(s.default, tuple) else s.default
+            found.append(f"  {name} = {default}{' ' + s.unit if s.unit else ''}{choices}\n        {s.words}")
+    return found
+
+
+def _short(value: Any) -> str:
+    return "{" + ", ".join(f"{k}: {v}" for k, v in value.items()) + "}" if isinstance(value, dict) else str(value)

@@ -1,0 +1,71 @@
+"""The command line: exit codes, one sentence for a mistake, help from the configs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from studio.cli import main
+
+
+def test_help_lists_every_command_and_every_setting(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    top = capsys.readouterr().out
+    for command in ("curate", "tokenize", "train", "resume", "stop", "runs", "export", "generate", "app"):
+        assert command in top
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    words = capsys.readouterr().out
+    assert "optim.lr = 0.001" in words
+    assert "Peak learning rate" in words
+    assert "schedule.kind = cosine  (cosine | linear | constant | wsd)" in words
+
+
+@pytest.mark.parametrize(("line", "sentence"), [
+    (["train", "nonesuch"], "neither a readable file nor a shipped recipe"),
+    (["train", "demo", "optim.lr=-1"], "optim.lr: is -1, must be more than 0"),
+    (["train", "demo", "lr"], "is not an override"),
+    (["stop", "nobody"], "there is no run called nobody"),
+    (["stop", "../nobody"], "there is no run called"),
+    (["resume", "nobody"], "there is no run called nobody"),
+    (["generate", "nothing", "It was"], "nothing"),
+])
+def test_a_mistake_is_one_line_on_stderr(workspace, capsys, line, sentence):
+    assert main(line) == 2
+    said = capsys.readouterr()
+    assert sentence in said.err
+    assert said.err.count("\n") == 1
+    assert said.out == ""
+
+
+def test_a_corpus_outside_the_workspace_needs_a_word(workspace, tmp_path, capsys):
+    outside = tmp_path / "mine"
+    outside.mkdir()
+    for number in range(20):
+        (outside / f"{number}.txt").write_text(f"A story of a stone, the {number}th of its kind, and long enough. " * 9)
+    asked = ["curate", "demo", f"corpus.sources=[{{path: {outside}}}]", "name=mine"]
+    assert main(asked) == 1
+    assert "is outside the workspace" in capsys.readouterr().out
+    assert main([*asked, "--allow", str(outside)]) == 0
+    assert "dataset:" in capsys.readouterr().out
+
+
+def test_runs_of_an_empty_workspace(workspace, capsys):
+    assert main(["runs"]) == 0
+    assert "no runs yet" in capsys.readouterr().out
+
+
+def test_a_detached_run_is_listed_and_watched_from_another_process(workspace, toy_recipe, capsys):
+    recipe = workspace.path / "toy.yaml"
+    recipe.write_text(toy_recipe.to_yaml())
+    command = [sys.executable, "-m", "engine"]
+    started = subprocess.run([*command, "curate", str(recipe), "--detach"], capture_output=True, text=True, check=True)
+    assert "toy started in" in started.stdout
+    assert main(["watch", "toy"]) == 0
+    assert main(["runs"]) == 0
+    said = capsys.readouterr().out
+    assert "finished" in said
+    assert "dataset:" in said
