@@ -203,6 +203,14 @@ class Run:
         path = self.path / "made.json"
         return files.read_json(path) if path.exists() else {}
 
+    def artefact(self, kind: str) -> Path:
+        """The path of one thing the run made ("bundle"); a UserError if it made none."""
+        made = self.made()
+        if kind not in made:
+            raise UserError(f"run {self.name} made no {kind}; it made {', '.join(made) or 'nothing yet'}.",
+                            where=self.name)
+        return self.path.parent.parent / made[kind]
+
     def log(self, last_bytes: int = 65536) -> str:
         """The end of the log."""
         try:
