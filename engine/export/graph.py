@@ -52,10 +52,10 @@ class Graph:
         return name
 
     def constant(self, name: str, values: Any) -> str:
-        """Weights, or a small array of numbers, under a name of their own. The same name twice is one constant."""
-        full = name if name in self.weights else self._scope + name
-        self.weights.setdefault(full, np.ascontiguousarray(values))
-        return full
+        """Weights, or a small array of numbers, under a name of their own; given once, used wherever it is named."""
+        if name not in self.weights:
+            self.weights[name] = np.ascontiguousarray(values)
+        return name
 
     def node(self, op: str, *inputs: str, name: str = "", domain: str = "", **attributes: Any) -> str:
         """Add an operator with one output; returns the output's name. An empty input is one left out."""
@@ -78,31 +78,31 @@ class Graph:
 
     def save(self, path: Path) -> None:
         """Write `path`, and `path` + "_data" beside it when the weights are too many for one protobuf."""
-        external = self.size_bytes > EMBED_BYTES
-        tensors = self._external(path.with_name(path.name + "_data")) if external else self._embedded()
-        graph = helper.make_graph(self.nodes, self.name, self.inputs, self.outputs, tensors)
-        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)]
-        model = helper.make_model(graph, opset_imports=opsets, producer_name="training-studio", ir_version=10)
+        model = helper.make_model(
+            helper.make_graph(self.nodes, self.name, self.inputs, self.outputs),
+            opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)],
+            producer_name="training-studio", ir_version=10)
+        tensors = model.graph.initializer
+        if self.size_bytes <= EMBED_BYTES:
+            for name, array in self.weights.items():
+                tensors.add(name=name, data_type=_kind(array), dims=array.shape, raw_data=array.tobytes())
+        else:
+            self._write_beside(path.with_name(path.name + "_data"), tensors)
         path.write_bytes(model.SerializeToString())
 
-    def _embedded(self) -> list[TensorProto]:
-        return [helper.make_tensor(name, _kind(array), array.shape, array.tobytes(), raw=True)
-                for name, array in self.weights.items()]
-
-    def _external(self, path: Path) -> list[TensorProto]:
-        """The weights in a file of their own, which the tensors name by a bare file name."""
-        tensors = []
+    def _write_beside(self, path: Path, tensors: Any) -> None:
+        """The large weights in a file of their own, which their tensors name by its bare name."""
         with open(path, "wb") as file:
             for name, array in self.weights.items():
+                tensor = tensors.add(name=name, data_type=_kind(array), dims=array.shape)
+                if array.nbytes < 1024:  # shapes and the like, which must be known to plan the graph
+                    tensor.raw_data = array.tobytes()
+                    continue
                 file.write(b"\0" * (-file.tell() % ALIGNMENT))
-                where = {"location": path.name, "offset": file.tell(), "length": array.nbytes}
-                tensor = TensorProto(name=name, data_type=_kind(array), dims=array.shape,
-                                     data_location=TensorProto.EXTERNAL)
-                for key, value in where.items():
+                tensor.data_location = TensorProto.EXTERNAL
+                for key, value in (("location", path.name), ("offset", file.tell()), ("length", array.nbytes)):
                     tensor.external_data.add(key=key, value=str(value))
-                tensors.append(tensor)
                 array.tofile(file)
-        return tensors
 
 
 def _kind(array: np.ndarray) -> int:

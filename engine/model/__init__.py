@@ -34,9 +34,9 @@ SIZES: dict[str, tuple[int, int, int, int, int, bool]] = {
     "base": (12, 768, 12, 4, 1024, True),       # 124M: the width and depth of GPT-2 small
     "medium": (24, 1024, 16, 4, 1024, True),    # 350M
     "large": (36, 1280, 20, 4, 1024, True),     # 774M
-    "1b": (16, 2048, 32, 8, 2048, True),        # the shape of Llama 3.2 1B
+    "1b": (22, 2048, 32, 4, 2048, False),       # 
     "3b": (28, 3072, 24, 8, 2048, True),        # the shape of Llama 3.2 3B
-    "7b": (32, 4096, 32, 8, 4096, False),       # the shape of Llama 3 8B at a smaller vocabulary
+    "7b": (32, 4096, 32, 32, 4096, False),      # 
 }
 """Named sizes; a family fills in the rest. GPT-2 has no grouped queries: its key-value heads are its heads."""
 
@@ -91,6 +91,9 @@ class ModelConfig(Config):
             if getattr(self, name) != value and (self.family, name) not in FREE:
                 raise wrong(name, f"is {getattr(self, name)}, but a {self.family} model has {value}; "
                                   "choose another family or leave it out")
+        if self.family != "qwen3" and width % heads:
+            raise wrong("num_heads", f"is {heads}, which does not divide hidden_size {width}; "
+                                     f"choose {_divisors(width)}, or the family qwen3")
         if self.family == "gpt2" and self.num_kv_heads != heads:
             raise wrong("num_kv_heads", f"is {self.num_kv_heads}, but GPT-2 has as many as num_heads; choose {heads}")
         if self.family == "gpt2" and self.head_size * heads != width:
@@ -119,12 +122,14 @@ def preset(family: str, size: str, given: dict[str, Any]) -> dict[str, Any]:
     if width % heads and "head_size" not in given:
         raise wrong("num_heads", f"is {heads}, which does not divide hidden_size {width}; choose {_divisors(width)}, "
                                  "or state head_size")
+    # Where the heads don't fill the width, head_size has no default, so that it is written out and read back.
+    head_size = {} if width % heads else {"head_size": width // heads}
     gelu = FAMILIES[family]["mlp"] == "gelu"
     return {
         **FAMILIES[family],
         "num_layers": layers, "hidden_size": width, "num_heads": heads,
         "num_kv_heads": heads if family == "gpt2" else kv_heads,
-        "head_size": width // heads, "context_length": context, "tied_embeddings": tied, "dropout": 0.0,
+        **head_size, "context_length": context, "tied_embeddings": tied, "dropout": 0.0,
         # 8/3 of the width keeps SwiGLU's three matrices at the parameters of GELU's two (Shazeer 2020).
         "intermediate_size": 4 * width if gelu else -(-8 * width // 3 // 32) * 32,
     }

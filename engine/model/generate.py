@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from engine.config import UserError
 from engine.model.decoder import Cache, Decoder
 
 
@@ -25,6 +26,8 @@ def generate(model: Decoder, input_ids: Tensor, max_new_tokens: int, temperature
 def stream(model: Decoder, input_ids: Tensor, max_new_tokens: int, temperature: float = 0.8, top_k: int = 0,
            top_p: float = 1.0, generator: torch.Generator | None = None, end: int | None = None) -> Iterator[int]:
     """`generate`, one token at a time."""
+    if not input_ids.shape[1]:
+        raise UserError("the prompt holds no token; write at least one word.")
     if generator is None:
         generator = torch.Generator()
         generator.seed()

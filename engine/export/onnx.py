@@ -1,0 +1,206 @@
+"""ONNX: the decoder written as a graph, block by block, from its weights.
+
+Written by hand rather than traced: it takes a fraction of a second, the small operators are
+merged where that makes decoding faster, and one file serves every client. Names and sizes are
+those that optimum, onnxruntime-genai and transformers.js expect:
+
+    input_ids, position_ids      (batch_size, sequence_length)                      int64
+    attention_mask               (batch_size, total_sequence_length)                int64, 1 where a token stands
+    past_key_values.N.key/value  (batch_size, key-value heads, past_sequence_length, head size)
+    logits                       (batch_size, sequence_length, vocabulary)
+    present.N.key/value          (batch_size, key-value heads, total_sequence_length, head size)
+
+Positions are an input and the mask becomes a bias on the scores: the form of GroupQueryAttention
+that is exact for left padding, for right padding and for a cache of any length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.export.graph import CONTRIB, FLOAT, INT64, Graph
+from engine.model import ModelConfig
+
+HIDDEN = -1e9   # finite: a row of pads alone must not become NaN, which would leak through the values
+
+
+@dataclass
+class Stream:
+    """The residual stream before its last addition: `x + update + bias`, which the next norm adds up."""
+
+    x: str
+    update: str = ""
+    bias: str = ""
+
+
+class DecoderGraph(Graph):
+    """The graph of one model: `config` gives the blocks, `weights` their float32 numbers by our own names."""
+
+    def __init__(self, config: ModelConfig, weights: Mapping[str, np.ndarray]) -> None:
+        super().__init__(config.family)
+        self.config = config
+        self.given = weights
+        batch, sequence, past, total = "batch_size", "sequence_length", "past_sequence_length", "total_sequence_length"
+        ids = self.input("input_ids", INT64, (batch, sequence))
+        mask = self.input("attention_mask", INT64, (batch, total))
+        positions = self.input("position_ids", INT64, (batch, sequence))
+        cache = (config.num_kv_heads, config.head_size)
+        for kind in (f"{i}.{part}" for i in range(config.num_layers) for part in ("key", "value")):
+            self.input(f"past_key_values.{kind}", FLOAT, (batch, cache[0], past, cache[1]))
+        self.output("logits", FLOAT, (batch, sequence, config.vocab_size))
+        for kind in (f"{i}.{part}" for i in range(config.num_layers) for part in ("key", "value")):
+            self.output(f"present.{kind}", FLOAT, (batch, cache[0], total, cache[1]))
+
+        with self.scope("mask"):
+            self.attention = self.attention_inputs(mask, ids)
+        with self.scope("embed"):
+            stream = self.embed(ids, positions)
+        for layer in range(config.num_layers):
+            with self.scope(f"blocks.{layer}"):
+                stream = self.block(stream, layer, positions)
+        with self.scope("head"):
+            hidden, _ = self.norm(stream, "norm")
+            self.node("MatMul", hidden, self.head(), name="logits")
+
+    # The blocks, in the order of the path ------------------------------------------------------------
+
+    def attention_inputs(self, mask: str, ids: str) -> tuple[str, str, str]:
+        """From the mask: last place of each row (batch), total length (1), bias (batch, 1, sequence, total)."""
+        batch = self.node("Shape", ids, end=1)
+        sequence = self.node("Shape", ids, start=1)
+        total = self.node("Shape", mask, start=1)
+        length = self.node("Cast", total, to=_INT32)
+        last = self.node("Expand", self.node("Sub", length, self.constant("one_int32", np.array([1], np.int32))), batch)
+        seen = self.node("Cast", mask, to=FLOAT)
+        bias = self.node("Mul", self.node("Sub", self.constant("one", np.float32(1)), seen),
+                         self.constant("hidden", np.float32(HIDDEN)))
+        bias = self.node("Unsqueeze", bias, self.constant("axes_1_2", np.array([1, 2])))
+        shape = self.node("Concat", batch, self.constant("one_int64", np.array([1])), sequence, total, axis=0)
+        return last, length, self.node("Expand", bias, shape)
+
+    def embed(self, ids: str, positions: str) -> Stream:
+        """(batch, sequence) ids -> (batch, sequence, width)."""
+        if self.config.tied_embeddings:
+            # One (width, vocabulary) matrix serves both ends: a second copy would double a small model's file,
+            # and FusedMatMul(transB) over (vocabulary, width) is slower.
+            x = self.node("Transpose", self.node("Gather", self.head(), ids, axis=1), perm=[1, 2, 0])
+        else:
+            x = self.node("Gather", self.weight("embedding.weight"), ids)
+        if self.config.position == "learned":
+            return Stream(x, self.node("Gather", self.weight("positions.weight"), positions))
+        return Stream(x)
+
+    def head(self) -> str:
+        """The (width, vocabulary) matrix that turns hidden states into logits."""
+        name = "embedding.weight" if self.config.tied_embeddings else "head.weight"
+        return self.constant("head.weight", self.given[name].T)
+
+    def block(self, stream: Stream, layer: int, positions: str) -> Stream:
+        """One decoder layer: each half normalises the stream and gives the update that is added to it."""
+        name = f"blocks.{layer}"
+        x, stream_x = self.norm(stream, f"{name}.attention_norm")
+        stream = Stream(stream_x, *self.attend(x, f"{name}.attention", layer, positions))
+        x, stream_x = self.norm(stream, f"{name}.mlp_norm")
+        return Stream(stream_x, *self.mlp(x, f"{name}.mlp"))
+
+    def norm(self, stream: Stream, name: str) -> tuple[str, str]:
+        """Add the stream up and normalise it; returns (normalised, sum)."""
+        rms, eps = self.config.norm == "rmsnorm", self.config.norm_eps
+        weights = [self.weight(f"{name}.weight")] + ([] if rms else [self.weight(f"{name}.bias")])
+        if not stream.update:
+            return self.node("RMSNormalization" if rms else "LayerNormalization", stream.x, *weights,
+                             axis=-1, epsilon=eps), stream.x
+        op = "SkipSimplifiedLayerNormalization" if rms else "SkipLayerNormalization"
+        out = self.nodes_of(op, stream.x, stream.update, *weights, *filter(None, [stream.bias]), domain=CONTRIB,
+                            outputs=(f"{name}.out", "", "", f"{name}.sum"), epsilon=eps)
+        return out[0], out[3]
+
+    def attend(self, x: str, name: str, layer: int, positions: str) -> tuple[str, str]:
+        """Grouped-query attention (Ainslie et al. 2023) with the cache; returns (update, its bias)."""
+        c = self.config
+        heads, kv, size = c.num_heads, c.num_kv_heads, c.head_size
+        projected = self.linear(x, [f"{name}.{part}" for part in ("query", "key", "value")], c.attention_bias)
+        # Queries and keys go on side by side, so that norm and rotation cost one node each instead of two.
+        qk, value = self.split(projected, ((heads + kv) * size, kv * size), (f"{name}.qk", f"{name}.v"))
+        if c.qk_norm:
+            qk = self.qk_norm(qk, name)
+        if c.position == "rope":
+            cos, sin = rope(c)
+            qk = self.node("RotaryEmbedding", qk, positions, self.constant("rope.cos", cos),
+                           self.constant("rope.sin", sin), domain=CONTRIB)
+        query, key = self.split(qk, (heads * size, kv * size), (f"{name}.q", f"{name}.k"))
+        last, length, bias = self.attention
+        past = [f"past_key_values.{layer}.{part}" for part in ("key", "value")]
+        out, *_ = self.nodes_of("GroupQueryAttention", query, key, value, *past, last, length, "", "", "", bias,
+                                outputs=(f"{name}.heads", *(p.replace("past_key_values", "present") for p in past)),
+                                domain=CONTRIB, num_heads=heads, kv_num_heads=kv, scale=size**-0.5)
+        return self.project(out, f"{name}.output", c.attention_bias)
+
+    def qk_norm(self, qk: str, name: str) -> str:
+        """RMS norm in each head, with the query's weights on the query heads and the key's on the others."""
+        c = self.config
+        count, size = c.num_heads + c.num_kv_heads, c.head_size
+        split = self.constant("shape.heads", np.array([0, 0, count, size]))
+        merged = self.constant("shape.merged", np.array([0, 0, count * size]))
+        query, key = (self.given[f"{name}.{part}_norm.weight"] for part in ("query", "key"))
+        scale = np.concatenate([np.tile(query, (c.num_heads, 1)), np.tile(key, (c.num_kv_heads, 1))])
+        x = self.node("RMSNormalization", self.node("Reshape", qk, split),
+                      self.constant("ones", np.ones(size, np.float32)), axis=-1, epsilon=c.norm_eps)
+        return self.node("Reshape", self.node("Mul", x, self.constant(f"{name}.qk_norm.weight", scale)), merged)
+
+    def mlp(self, x: str, name: str) -> tuple[str, str]:
+        """SwiGLU (Shazeer 2020) or GELU by tanh (Hendrycks and Gimpel 2016); returns (update, its bias)."""
+        bias = self.config.mlp_bias
+        if self.config.mlp == "swiglu":
+            both = self.linear(x, [f"{name}.gate", f"{name}.up"], bias)
+            gate, up = self.split(both, (self.config.intermediate_size,) * 2, (f"{name}.g", f"{name}.u"))
+            inner = self.node("Mul", self.node("QuickGelu", gate, domain=CONTRIB, alpha=1.0), up)
+        else:
+            inner = self.node("MatMul", x, self.matrix(f"{name}.up"))
+            inner = self.node("FastGelu", inner, *([self.weight(f"{name}.up.bias")] if bias else []), domain=CONTRIB)
+        return self.project(inner, f"{name}.down", bias)
+
+    # Weights -----------------------------------------------------------------------------------------
+
+    def weight(self, name: str) -> str:
+        return self.constant(name, self.given[name])
+
+    def matrix(self, *names: str) -> str:
+        """Matrices (out, in) as one (in, sum of outs), so that several products of one input are one MatMul."""
+        joined = ".".join([names[0], *(name.rpartition(".")[2] for name in names[1:])])
+        return self.constant(f"{joined}.weight", np.concatenate([self.given[f"{n}.weight"] for n in names]).T)
+
+    def linear(self, x: str, names: list[str], bias: bool) -> str:
+        """The products of `x` with several matrices, side by side, with their biases."""
+        out = self.node("MatMul", x, self.matrix(*names))
+        if not bias:
+            return out
+        joined = np.concatenate([self.given[f"{n}.bias"] for n in names])
+        return self.node("Add", out, self.constant(f"{names[0]}.joined.bias", joined))
+
+    def project(self, x: str, name: str, bias: bool) -> tuple[str, str]:
+        """A product whose bias is left to the norm that adds it to the stream."""
+        return self.node("MatMul", x, self.matrix(name)), self.weight(f"{name}.bias") if bias else ""
+
+    def split(self, x: str, sizes: tuple[int, int], names: tuple[str, str]) -> list[str]:
+        """Cut the last dimension in two."""
+        where = self.constant("split." + ".".join(map(str, sizes)), np.array(sizes))
+        return self.nodes_of("Split", x, where, outputs=names, axis=-1)
+
+
+_INT32 = 6
+
+
+def rope(config: ModelConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines and sines of RoPE's angles (Su et al. 2021), each (context, head size / 2).
+
+    In float32 from the first operation, as the published models compute them: at long contexts
+    the rounding of the angle is part of the model.
+    """
+    size, one = config.head_size, np.float32(1)
+    frequency = one / np.float32(config.rope_theta) ** (np.arange(0, size, 2, dtype=np.float32) / np.float32(size))
+    angles = np.outer(np.arange(config.context_length, dtype=np.float32), frequency)
+    return np.cos(angles), np.sin(angles)

@@ -1,0 +1,164 @@
+"""Published: a ModelConfig in the words of Hugging Face's config.json, and back. Torch-free."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from engine import files
+from engine.config import UserError, read
+from engine.model import SIZES, ModelConfig
+
+CLASSES = {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM", "gpt2": "GPT2LMHeadModel"}
+"""The class of transformers that each family is."""
+
+ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>")
+"""How tokenizers call the token that ends a text."""
+
+
+def published_config(config: ModelConfig, end: int | None = None) -> dict[str, Any]:
+    """The content of config.json. `end` is the id of the token that ends a text."""
+    # Stated even where empty: the published classes fill a missing id with one of their own vocabulary.
+    common = {"architectures": [CLASSES[config.family]], "model_type": config.family,
+              "vocab_size": config.vocab_size, "tie_word_embeddings": config.tied_embeddings,
+              "bos_token_id": end, "eos_token_id": end, "pad_token_id": None, "initializer_range": 0.02,
+              # transformers 5 reads `dtype`, everything older `torch_dtype`; `rope_parameters` and `rope_theta` likewise.
+              "dtype": "float32", "torch_dtype": "float32", "use_cache": True}
+    if config.family == "gpt2":
+        return {**common, "n_positions": config.context_length, "n_ctx": config.context_length,
+                "n_embd": config.hidden_size, "n_layer": config.num_layers, "n_head": config.num_heads,
+                "n_inner": config.intermediate_size, "activation_function": "gelu_new",
+                "layer_norm_epsilon": config.norm_eps, "resid_pdrop": config.dropout, "embd_pdrop": config.dropout,
+                "attn_pdrop": config.dropout}
+    shape = {**common, "max_position_embeddings": config.context_length, "hidden_size": config.hidden_size,
+             "num_hidden_layers": config.num_layers, "num_attention_heads": config.num_heads,
+             "num_key_value_heads": config.num_kv_heads, "head_dim": config.head_size,
+             "intermediate_size": config.intermediate_size, "hidden_act": "silu", "rms_norm_eps": config.norm_eps,
+             "rope_theta": config.rope_theta,
+             "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+             "attention_bias": config.attention_bias, "attention_dropout": config.dropout}
+    if config.family == "qwen3":
+        return {**shape, "use_sliding_window": False, "sliding_window": None}
+    return {**shape, "mlp_bias": config.mlp_bias}
+
+
+def config_from(folder: Path) -> ModelConfig:
+    """The shape that a checkpoint's config.json states.
+
+    Raises UserError for a missing or damaged file, another architecture, and whatever in it our blocks don't compute.
+    """
+    path = Path(folder) / "config.json"
+    values = files.read_json(path)
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds no settings; restore it.", where=str(path))
+    family = values.get("model_type")
+    if family not in CLASSES:
+        raise UserError(f"{path} describes a model of type {family!r}; known are {', '.join(CLASSES)}.",
+                        where=str(path))
+    _only_what_we_compute(path, family, values)
+    numbers = _gpt2(path, values) if family == "gpt2" else _llama(path, family, values)
+    size = _nearest(numbers["num_layers"], numbers["hidden_size"])
+    return read(ModelConfig, {"family": family, "size": size, **numbers}, str(path))
+
+
+def _llama(path: Path, family: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Llama's and Qwen3's words; what is left out means what their classes take it to mean."""
+    def stated(name: str) -> Any:
+        return _stated(path, values, name)
+
+    heads = stated("num_attention_heads")
+    theta = (values.get("rope_parameters") or {}).get("rope_theta") or values.get("rope_theta") or 10_000.0
+    own_head = 128 if family == "qwen3" else _whole(path, "hidden_size", values) // _whole(
+        path, "num_attention_heads", values)
+    numbers = {
+        "vocab_size": stated("vocab_size"), "context_length": stated("max_position_embeddings"),
+        "num_layers": _whole(path, "num_hidden_layers", values), "hidden_size": _whole(path, "hidden_size", values),
+        "num_heads": heads, "num_kv_heads": values.get("num_key_value_heads") or heads,
+        "head_size": values.get("head_dim") or own_head, "intermediate_size": stated("intermediate_size"),
+        "norm_eps": values.get("rms_norm_eps", 1e-6), "rope_theta": theta,
+        "tied_embeddings": values.get("tie_word_embeddings", False),
+        "attention_bias": values.get("attention_bias", False), "dropout": values.get("attention_dropout", 0.0),
+    }
+    return numbers if family == "qwen3" else {**numbers, "mlp_bias": values.get("mlp_bias", False)}
+
+
+def _gpt2(path: Path, values: dict[str, Any]) -> dict[str, Any]:
+    width, heads = _whole(path, "n_embd", values), _whole(path, "n_head", values)
+    return {
+        "vocab_size": _stated(path, values, "vocab_size"), "context_length": _stated(path, values, "n_positions"),
+        "num_layers": _whole(path, "n_layer", values), "hidden_size": width, "num_heads": heads, "num_kv_heads": heads,
+        "head_size": width // heads, "intermediate_size": values.get("n_inner") or 4 * width,
+        "norm_eps": values.get("layer_norm_epsilon", 1e-5), "dropout": values.get("resid_pdrop", 0.1),
+        "tied_embeddings": values.get("tie_word_embeddings", True),
+    }
+
+
+def _only_what_we_compute(path: Path, family: str, values: dict[str, Any]) -> None:
+    """Refuse the options of the published classes that would make our logits silently differ from theirs."""
+    rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
+    rope_type = rope.get("rope_type", rope.get("type", "default")) if isinstance(rope, dict) else rope
+    activation = values.get("activation_function", "gelu_new") if family == "gpt2" else values.get("hidden_act", "silu")
+    layers = values.get("layer_types") or []
+    asked = {
+        "rope_type": (rope_type, ("default",)),
+        "activation": (activation, ("gelu_new", "gelu_pytorch_tanh") if family == "gpt2" else ("silu", "swish")),
+        "quantization_config": (values.get("quantization_config"), (None,)),
+        "layer_types": (sorted(set(layers) - {"full_attention"}), ([],)),
+        "use_sliding_window": (bool(values.get("use_sliding_window")), (False,)),
+        "add_cross_attention": (bool(values.get("add_cross_attention")), (False,)),
+        "scale_attn_weights": (values.get("scale_attn_weights", True), (True,)),
+        "scale_attn_by_inverse_layer_idx": (bool(values.get("scale_attn_by_inverse_layer_idx")), (False,)),
+    }
+    for name, (value, known) in asked.items():
+        if value not in known:
+            raise UserError(f"{path} sets {name} to {value!r}, which is not computed here (known: {known[0]!r}); "
+                            "use another checkpoint.", where=str(path))
+
+
+def _stated(path: Path, values: dict[str, Any], name: str) -> Any:
+    if values.get(name) is None:
+        raise UserError(f"{path} does not state {name}; restore the file.", where=str(path))
+    return values[name]
+
+
+def _whole(path: Path, name: str, values: dict[str, Any]) -> int:
+    """A number that others are derived from, so that it must be right before `ModelConfig` checks it."""
+    value = _stated(path, values, name)
+    if not isinstance(value, int) or value < 1:
+        raise UserError(f"{path} states {name} as {value!r}; it must be a whole number above 0.", where=str(path))
+    return value
+
+
+def _nearest(layers: int, width: int) -> str:
+    """The named size nearest in layers * width^2, which most of the parameters follow."""
+    def distance(size: str) -> float:
+        return abs(math.log(layers * width ** 2) - math.log(SIZES[size][0] * SIZES[size][1] ** 2))
+
+    return min(SIZES, key=distance)
+
+
+def end_of(tokenizer: Path) -> tuple[str, int] | None:
+    """The token that ends a text, and its id, in a tokenizer.json; None if it names none."""
+    values = files.read_json(tokenizer)
+    added = values.get("added_tokens") if isinstance(values, dict) else None
+    special = {token.get("content"): token.get("id") for token in added or [] if token.get("special")}
+    return next(((name, special[name]) for name in ENDS if name in special), None)
+
+
+def sidecars(config: ModelConfig, tokenizer: Path) -> dict[str, str]:
+    """tokenizer.json and the small files beside it, name -> text, as transformers' AutoTokenizer wants them.
+
+    Files that stand beside the tokenizer already (a chat template may be in them) are taken over.
+    """
+    end = end_of(tokenizer)
+    tokens = {"bos_token": end[0], "eos_token": end[0]} if end else {}
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": config.context_length,
+                "clean_up_tokenization_spaces": False, **tokens}
+    made = {"tokenizer.json": tokenizer.read_text(encoding="utf-8")}
+    for name, value in (("tokenizer_config.json", settings), ("special_tokens_map.json", tokens)):
+        beside = tokenizer.with_name(name)
+        made[name] = (beside.read_text(encoding="utf-8") if beside.exists()
+                      else json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    return made
