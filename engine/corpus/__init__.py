@@ -5,33 +5,91 @@ The menu of this noun: its settings and its steps. Reading and running them is i
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+import string
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from engine.config import Config, Part, setting
+from pydantic import model_validator
+
+from engine.config import Config, Part, setting, wrong
 from engine.table import Table
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from daft import Expression
+
 BUNDLED = "corpora/novels"
-FORMATS = ("auto", "text", "markdown", "jsonl", "json", "csv", "parquet")
 
 
 class Source(Config):
     """Files to read documents from: a file, a folder or a glob."""
 
-    path: str = setting(BUNDLED, "File, folder or glob, in the workspace or among the bundled corpora")
+    path: str = setting(BUNDLED, "File, folder or glob, in the workspace or among the bundled corpora", min_length=1)
     format: Literal["auto", "text", "markdown", "jsonl", "json", "csv", "parquet"] = setting(
         "auto", "How to read the files; auto goes by the name's ending", advanced=True)
-    column: str = setting("text", "Column or key that holds the text of a record")
+    column: str = setting("text", "Column or key that holds the text of a record", min_length=1)
     template: str = setting("", "Text made of several columns, such as '{title}\\n\\n{body}'; replaces the column",
                             advanced=True)
+    encoding: str = setting("auto", "Encoding of text files, such as utf-8 or cp1252; auto finds it out", advanced=True)
+
+    @model_validator(mode="after")
+    def _can_be_read(self) -> Source:
+        if self.encoding != "auto":
+            try:
+                b"".decode(self.encoding)
+            except LookupError:
+                raise wrong("encoding", f"is {self.encoding!r}, which is no known encoding; write utf-8, cp1252, "
+                                        "shift_jis, or auto", self.encoding) from None
+        try:
+            fields = list(string.Formatter().parse(self.template))
+        except ValueError as error:
+            raise wrong("template", f"is not a template ({error}); write columns as {{name}}, and a brace itself "
+                                    "twice", self.template) from None
+        if self.template and not any(name for _, name, _, _ in fields):
+            raise wrong("template", "names no column; write at least one as {name}", self.template)
+        if any(form or conversion for _, _, form, conversion in fields):
+            raise wrong("template", "holds more than names in braces; write just {name}", self.template)
+        return self
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of a record that its text is made of."""
+        named = [name for _, name, _, _ in string.Formatter().parse(self.template) if name]
+        return tuple(dict.fromkeys(named)) or (self.column,)
 
 
 STEPS: Table[type[Step]] = Table("step")
 
 
 class Step(Part):
-    """One step of the pipeline. What a step class must offer stands in `corpus.pipeline`."""
+    """One step of the pipeline: of each document it says kept, edited, or dropped and why.
+
+    A step of column expressions overrides `edited` and `reasons`, which Daft runs over all rows of
+    a batch at once. A step that needs more (Python on some rows, memory of earlier documents,
+    several documents made of one) overrides `begin`. What came in, went out and changed is counted
+    by the ledger, never by the step.
+    """
 
     table: ClassVar[Table] = STEPS
+
+    def edited(self, text: Expression) -> Expression:
+        """The text as it goes on."""
+        return text
+
+    def reasons(self, text: Expression) -> dict[str, Expression]:
+        """Why a document is dropped: reasons with their true-or-false expressions; the first that holds counts."""
+        return {}
+
+    def begin(self) -> Callable[[pa.Table], pa.Table]:
+        """The function that one pass over the corpus calls with batch after batch, in the corpus' order.
+
+        It gets the columns id, text, source and row (the place in the batch) and gives them back with
+        `reason` besides: null for a document that goes on, else why it is dropped. A row that comes
+        back more than once was cut into several documents.
+        """
+        from engine.corpus.columns import judge
+
+        return lambda batch: judge(batch, self.edited, self.reasons)
 
 
 class CorpusConfig(Config):

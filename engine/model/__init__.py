@@ -26,17 +26,17 @@ FAMILIES: dict[str, dict[str, Any]] = {
 """The blocks of each family: exactly those that transformers' class of the same name has."""
 
 SIZES: dict[str, tuple[int, int, int, int, int, bool]] = {
-    # layers, width, heads, key-value heads, context, tied embeddings
-    "nano": (4, 128, 4, 2, 128, True),          # about 1M parameters at a vocabulary of 2,048
-    "micro": (4, 256, 4, 2, 256, True),         # 3M
-    "mini": (6, 384, 6, 3, 256, True),          # 10M
-    "small": (8, 512, 8, 4, 512, True),         # 25M
-    "base": (12, 768, 12, 4, 1024, True),       # 124M: the width and depth of GPT-2 small
-    "medium": (24, 1024, 16, 4, 1024, True),    # 350M
-    "large": (36, 1280, 20, 4, 1024, True),     # 774M
-    "1b": (22, 2048, 32, 4, 2048, False),       # 
-    "3b": (28, 3072, 24, 8, 2048, True),        # the shape of Llama 3.2 3B
-    "7b": (32, 4096, 32, 32, 4096, False),      # 
+    # layers, width, heads, key-value heads, context, tied embeddings; the parameters of a llama
+    "nano": (4, 128, 4, 2, 128, True),          # 1.0M at a vocabulary of 2,048
+    "micro": (4, 256, 4, 2, 256, True),         # 3.5M
+    "mini": (6, 384, 6, 3, 256, True),          # 10.5M
+    "small": (8, 512, 8, 4, 512, True),         # 24M
+    "base": (12, 768, 12, 4, 1024, True),       # 101M at a vocabulary of 32,768; depth and width of GPT-2 small
+    "medium": (24, 1024, 16, 4, 1024, True),    # 299M; of GPT-2 medium
+    "large": (36, 1280, 20, 4, 1024, True),     # 657M; of GPT-2 large
+    "1b": (22, 2048, 32, 4, 2048, False),       # 1.1B; the shape of TinyLlama (Zhang et al. 2024)
+    "3b": (28, 3072, 24, 8, 2048, True),        # 2.9B; the shape of Llama 3.2 3B
+    "7b": (32, 4096, 32, 32, 4096, False),      # 6.7B; the shape of Llama 2 7B (Touvron et al. 2023)
 }
 """Named sizes; a family fills in the rest. GPT-2 has no grouped queries: its key-value heads are its heads."""
 
@@ -103,7 +103,9 @@ class ModelConfig(Config):
     @model_serializer(mode="wrap")
     def _short(self, handler: Any) -> dict[str, Any]:
         values = handler(self)
+        # What width and heads fill in follows from the given ones; they themselves follow from the size alone.
         filled = preset(self.family, self.size, values)
+        filled |= {"hidden_size": SIZES[self.size][1], "num_heads": SIZES[self.size][2]}
         return {k: v for k, v in values.items() if k in ("family", "size", "vocab_size") or filled.get(k, ...) != v}
 
 

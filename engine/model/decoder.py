@@ -92,7 +92,7 @@ def _positions(attention_mask: Tensor | None, past: int, new: int, device: torch
 
 
 def _mask(attention_mask: Tensor | None, past: int, new: int, device: torch.device) -> Tensor | None:
-    """True where a query sees a key: (T, P + T), or (B, 1, T, P + T) with padding. None: SDPA's causal kernel will do."""
+    """True where a query sees a key: (T, P + T), or (B, 1, T, P + T) with padding; None where plain causal will do."""
     if attention_mask is None and (past == 0 or new == 1):
         return None
     query = torch.arange(past, past + new, device=device)[:, None]                               # (T, 1)

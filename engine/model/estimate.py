@@ -1,4 +1,4 @@
-"""Estimate: parameters, arithmetic and memory of a model from its config alone, before anything is built. Torch-free."""
+"""Estimate: parameters, arithmetic and memory of a model from its config alone, before it is built. Torch-free."""
 
 from __future__ import annotations
 
@@ -133,8 +133,7 @@ def _activation_bytes_per_token(config: ModelConfig, length: int, mixed: bool) -
     reads = (3 + (2 if swiglu else 1)) if mixed else 2
     multiplied = reads * width + (3 if grouped else 2) * queries + 2 * keys + (4 if swiglu else 2) * inside
     if config.qk_norm:
-        wide += queries + keys + config.num_heads + config.num_kv_heads
-        multiplied += 0 if mixed else queries + keys
+        wide += 2 * (queries + keys) + config.num_heads + config.num_kv_heads
     if config.dropout:
         wide += 2 * width + 3 * config.num_heads * length + 2 * (queries - keys)
     return config.num_layers * (4 * wide + (2 if mixed else 4) * multiplied) + 4 * norm + (2 if mixed else 4) * width

@@ -101,11 +101,14 @@ def save(model: Decoder, folder: Path, tokenizer: Path | None = None) -> None:
     folder, config = Path(folder), model.config
     weights = {name: tensor.detach().float().cpu().contiguous()
                for name, tensor in to_published(config, model.state_dict()).items()}
-    files.require_space(folder, sum(tensor.nbytes for tensor in weights.values()) + (8 << 20))
-    beside = sidecars(config, tokenizer) if tokenizer else {}
-    end = end_of(tokenizer) if tokenizer else None
+    beside = sidecars(config, Path(tokenizer)) if tokenizer else {}
+    end = end_of(Path(tokenizer)) if tokenizer else None
     end_id = end[1] if end and end[1] < config.vocab_size else None
-    (folder / "config.json").unlink(missing_ok=True)
+    try:
+        files.require_space(folder, sum(tensor.nbytes for tensor in weights.values()) + (8 << 20))
+        (folder / "config.json").unlink(missing_ok=True)
+    except OSError as error:
+        raise files.unwritable(folder, error) from error
     _write_weights(folder / WEIGHTS, weights)
     for name, text in beside.items():
         files.write(folder / name, text)
@@ -184,8 +187,9 @@ def _read(path: Path, config: ModelConfig, wanted: Mapping[str, Tensor]) -> dict
                                     "config.json has no place; restore config.json.", where=str(path))
                 tensor = file.get_tensor(stored)
                 if tensor.shape != wanted[name].shape:
-                    raise UserError(f"{path}: the tensor {stored} is {tuple(tensor.shape)}, but config.json asks for "
-                                    f"{tuple(wanted[name].shape)}; the two files are not of one model.", where=str(path))
+                    raise UserError(f"{path}: the tensor {stored} is {tuple(tensor.shape)}, but config.json "
+                                    f"asks for {tuple(wanted[name].shape)}; the two files are not of one model.",
+                                    where=str(path))
                 if tensor.dtype not in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
                     raise UserError(f"{path}: the tensor {stored} is quantized ({tensor.dtype}); choose a checkpoint "
                                     "in float32, bfloat16 or float16.", where=str(path))

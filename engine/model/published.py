@@ -24,7 +24,7 @@ def published_config(config: ModelConfig, end: int | None = None) -> dict[str, A
     common = {"architectures": [CLASSES[config.family]], "model_type": config.family,
               "vocab_size": config.vocab_size, "tie_word_embeddings": config.tied_embeddings,
               "bos_token_id": end, "eos_token_id": end, "pad_token_id": None, "initializer_range": 0.02,
-              # transformers 5 reads `dtype`, everything older `torch_dtype`; `rope_parameters` and `rope_theta` likewise.
+              # transformers 5 reads `dtype` and `rope_parameters`, everything older `torch_dtype` and `rope_theta`.
               "dtype": "float32", "torch_dtype": "float32", "use_cache": True}
     if config.family == "gpt2":
         return {**common, "n_positions": config.context_length, "n_ctx": config.context_length,
@@ -101,7 +101,7 @@ def _only_what_we_compute(path: Path, family: str, values: dict[str, Any]) -> No
     rope_type = rope.get("rope_type", rope.get("type", "default")) if isinstance(rope, dict) else rope
     activation = values.get("activation_function", "gelu_new") if family == "gpt2" else values.get("hidden_act", "silu")
     layers = values.get("layer_types") or []
-    asked = {
+    asked: dict[str, tuple[Any, tuple[Any, ...]]] = {
         "rope_type": (rope_type, ("default",)),
         "activation": (activation, ("gelu_new", "gelu_pytorch_tanh") if family == "gpt2" else ("silu", "swish")),
         "quantization_config": (values.get("quantization_config"), (None,)),

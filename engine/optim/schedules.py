@@ -41,7 +41,8 @@ class Constant(Schedule):
 class WSD(Schedule):
     """Warmup, stable, decay: the peak for most of the run, then a straight line down (Hu et al. 2024)."""
 
-    decay_fraction: float = setting(0.2, "Share of the run, at its end, over which the rate falls", gt=0, le=1)
+    decay_fraction: float = setting(0.2, "Share of the steps after warmup, the last of them, in which the rate falls",
+                                    gt=0, le=1)
     final_fraction: float = setting(0.0, "Share of the peak that is left at the end", ge=0, le=1)
 
     def after_warmup(self, step: int, of: int) -> float:

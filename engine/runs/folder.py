@@ -12,6 +12,7 @@ lives, so a viewer on the same machine knows at once when a worker died, however
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -141,10 +142,19 @@ class Run:
 
     # Metrics and events --------------------------------------------------------------------------
 
-    def append(self, name: str, row: dict[str, Any]) -> None:
-        """Add one whole line to `metrics.jsonl` or `events.jsonl`; for the worker alone."""
-        with open(self.path / f"{name}.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    def append(self, name: str, *rows: dict[str, Any]) -> None:
+        """Add whole lines to `metrics.jsonl` or `events.jsonl`, all or none; for the worker alone."""
+        data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+        with open(self.path / f"{name}.jsonl", "a+b", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
+                data = b"\n" + data  # a kill cut the line before; it must not swallow this one
+            try:
+                if file.write(data) != len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                file.truncate(size)
+                raise
 
     def event(self, kind: str, **facts: Any) -> None:
         """Tell the timeline: state, job, resolved, sample, checkpoint, warning, advice."""
@@ -196,7 +206,7 @@ class Run:
     def checkpoints(self) -> list[Path]:
         """The complete checkpoints, oldest first."""
         found = (self.path / "checkpoints").glob("step-*")
-        return sorted(p for p in found if (p / "meta.json").exists())
+        return sorted((p for p in found if (p / "meta.json").exists()), key=lambda p: (len(p.name), p.name))
 
     def made(self) -> dict[str, Any]:
         """What the run made so far, by paths from the workspace: dataset, tokens, checkpoint, evaluation, bundle."""

@@ -32,7 +32,7 @@ class Worker:
         self.made: dict[str, Any] = run.made()
         self._changes: dict[str, Any] = {}
         self._guard = threading.Lock()
-        self._since = (time.time(), 0)
+        self._since: tuple[float, int] | None = None  # when the job in hand was first told of, and at which step
         self._over = threading.Event()
 
     def work(self) -> str:
@@ -83,15 +83,16 @@ class Worker:
 
     def tell(self, done: int, of: int, message: str = "") -> None:
         """How far the job in hand is, for jobs that look at requests themselves."""
+        if self._since is None or done < self._since[1]:
+            self._since = time.time(), done
         begun, first = self._since
-        if done < first:
-            self._since = begun, first = time.time(), done
         pace = (time.time() - begun) / max(1, done - first)
         eta = pace * (of - done) if done > first else None
         self._tell(step=done, of=of, message=message, eta_seconds=eta)
 
     def state(self, state: str) -> None:
         """Show another state (paused, stopping, running) at once."""
+        self._since = None  # time spent paused says nothing of the pace
         self._tell(state=state, flush=True)
         self.run.event("state", state=state)
 
@@ -107,7 +108,7 @@ class Worker:
     # Inside ------------------------------------------------------------------------------------------
 
     def _begin(self, job: str) -> None:
-        self._since = (time.time(), 0)
+        self._since = None
         self._tell(job=job, step=0, of=0, message="", eta_seconds=None, flush=True)
         self.run.event("job", job=job)
         print(f"== {job}", flush=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from engine.config import Config, Part, setting
 from engine.table import Table
+
+if TYPE_CHECKING:
+    from engine.stages.base import Stage
 
 STAGES: Table[type[StageConfig]] = Table("stage")
 
@@ -15,10 +18,19 @@ class StageConfig(Part):
 
     table: ClassVar[Table] = STAGES
 
+    def module(self) -> type[Stage]:
+        """The LightningModule that trains this loss."""
+        raise TypeError(f"{type(self).__name__} names no module")
+
 
 @STAGES.add("pretrain")
 class Pretrain(StageConfig):
     """Next-token prediction on packed text (Radford et al. 2018)."""
+
+    def module(self) -> type[Stage]:
+        from engine.stages.pretrain import PretrainStage
+
+        return PretrainStage
 
 
 class TrainConfig(Config):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from engine.config import Config, setting
 
 END_OF_TEXT = "<|endoftext|>"
+ENDS = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>")
+"""What published tokenizers call the end of a text, in the order in which it is looked for."""
 
 
 class TokensConfig(Config):

@@ -14,11 +14,9 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from engine.config import UserError
-from engine.tokens import END_OF_TEXT, TokensConfig
+from engine.tokens import END_OF_TEXT, ENDS, TokensConfig
 
 NUM_BYTES = 256
-ENDS = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "<｜end▁of▁sentence｜>", "<|im_end|>", "[SEP]")
-"""What published tokenizers call the end of a text, in the order in which it is looked for."""
 
 
 def train(texts: Iterable[Sequence[str]], config: TokensConfig) -> Tokenizer:
@@ -80,7 +78,7 @@ def complete(tokenizer: Tokenizer, special_tokens: Sequence[str] = ()) -> list[s
     Returns a sentence on each thing that the user should know.
     """
     notes = []
-    found = next((name for name in ENDS if tokenizer.token_to_id(name) is not None), None)
+    found = _end(tokenizer)
     if found is None:
         tokenizer.add_special_tokens([END_OF_TEXT])
         notes.append(f"The tokenizer has no token for the end of a text; {END_OF_TEXT} was added.")
@@ -95,10 +93,16 @@ def complete(tokenizer: Tokenizer, special_tokens: Sequence[str] = ()) -> list[s
 
 def end_of_text(tokenizer: Tokenizer) -> int:
     """The id of the token that ends a text."""
-    for name in ENDS:
-        if (token := tokenizer.token_to_id(name)) is not None:
-            return int(token)
-    raise UserError(f"the tokenizer has no token for the end of a text, such as {END_OF_TEXT}.")
+    found = _end(tokenizer)
+    if found is None:
+        raise UserError(f"the tokenizer has no special token for the end of a text, such as {END_OF_TEXT}; "
+                        "choose another.", where="tokens.tokenizer")
+    return int(tokenizer.token_to_id(found))
+
+
+def _end(tokenizer: Tokenizer) -> str | None:
+    special = {token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special}
+    return next((name for name in ENDS if name in special), None)
 
 
 def vocab_size(tokenizer: Tokenizer) -> int:

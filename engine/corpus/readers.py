@@ -1,0 +1,102 @@
+"""Readers: files in, documents out, one after the other, so that memory stays flat.
+
+What cannot be read becomes a Rejected that says where, why and what to do; it never ends the run
+and never takes its neighbours along.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from engine.corpus import Source
+from engine.corpus.decode import BROKEN, UNDECODED, Moved, Unreadable, undecoded
+from engine.corpus.records import READERS, no_column
+from engine.corpus.sources import File
+
+
+@dataclass(frozen=True)
+class Document:
+    """One text, the id that leads back to it ("corpora/mine/chat.jsonl:17"), and the file it came from."""
+
+    id: str
+    text: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """One record (or a whole file: line 0) that could not be read, and why."""
+
+    file: str
+    line: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}{f' line {self.line}' if self.line else ''} {self.reason}"
+
+
+def read(file: File, moved: Moved = lambda count: None) -> Iterator[Document | Rejected]:
+    """The documents of one file, and what could not be read of it, in the file's order.
+
+    `moved` hears how many bytes were read from the disk; what it raises passes through.
+    """
+    usable, last, same = False, 0, 0
+    try:
+        for line, record in READERS[file.format](file, moved):
+            same, last = (same + 1 if line == last else 1), line
+            try:
+                if isinstance(record, Unreadable):
+                    raise record
+                text = _text(record, file.source)
+                if undecoded(text):
+                    raise Unreadable(UNDECODED)
+                if not text.strip():
+                    raise Unreadable("holds no text; fill it or leave it out")
+            except Unreadable as problem:
+                yield Rejected(file.name, problem.line or line, problem.reason)
+                continue
+            usable = True
+            place = f":{line}" + (f".{same}" if same > 1 else "") if line else ""
+            yield Document(file.name + place, text, file.name)
+    except Unreadable as problem:
+        yield Rejected(file.name, problem.line, problem.reason)
+    except BROKEN as problem:
+        told = getattr(problem, "strerror", None) or (str(problem) or "it is broken").splitlines()[0].rstrip(".")
+        kept = "what stands before was kept; " if usable else ""
+        yield Rejected(file.name, 0, f"is damaged or cannot be read ({told}); {kept}replace the file or leave it out")
+
+
+def _text(record: Any, source: Source) -> str:
+    """The text of one record: of its column, or of several columns by the template."""
+    if isinstance(record, str):
+        return record
+    if not isinstance(record, dict):
+        raise Unreadable(f"holds {_kind(record)} where a record with named columns should be; write it as "
+                         f'{{"{source.column}": "..."}}')
+    if not set(source.columns) <= set(record):
+        raise Unreadable(no_column(source, record))
+    if source.template:
+        # A brace in a value is text: names are replaced in one pass, and nothing is evaluated.
+        fill = source.template.replace("\\n", "\n").replace("\\t", "\t")
+        parts = re.split(r"(\{\{|\}\}|\{[^{}]+\})", fill)
+        values = {f"{{{name}}}": _plain(record[name], name) for name in source.columns}
+        text = "".join({"{{": "{", "}}": "}"}.get(part, values.get(part, part)) for part in parts)
+        return text if any(value.strip() for value in values.values()) else ""
+    value = record[source.column]
+    if value is not None and not isinstance(value, str):
+        raise Unreadable(f"holds {_kind(value)} in column '{source.column}', not text; name another column")
+    return value or ""
+
+
+def _plain(value: Any, name: str) -> str:
+    if isinstance(value, (dict, list)):
+        raise Unreadable(f"holds {_kind(value)} in column '{name}', which a template cannot show; name another column")
+    return "" if value is None else str(value)
+
+
+def _kind(value: Any) -> str:
+    return {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number",
+            bytes: "bytes", type(None): "nothing"}.get(type(value), f"a {type(value).__name__}")

@@ -1,0 +1,165 @@
+"""What happens between two optimizer steps: rows, validation, samples, checkpoints, and what viewers asked for.
+
+Signals and request files only set flags; they are looked at here, where the weights, the optimizer and
+the position agree, so that whatever is saved can be resumed exactly.
+"""
+
+from __future__ import annotations
+
+import math
+import resource
+import signal
+import threading
+import time
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+
+from engine.config import UserError
+from engine.model.generate import generate
+from engine.progress import Stopped
+from engine.recipe import Recipe
+from engine.runs import checkpoint
+from engine.runs.checkpoint import Position
+from engine.runs.metrics import Metrics
+from engine.runs.worker import Worker
+from engine.stages.base import NotFinite, Stage
+from engine.tokens import tokenizer as bpe
+from engine.tokens.shards import bits_per_byte
+
+LOG_SECONDS = 10.0
+PAUSE_SECONDS = 0.1
+
+
+class Boundary(lightning.Callback):
+    """Keeps the run folder truthful at every step boundary."""
+
+    def __init__(self, worker: Worker, recipe: Recipe, tokens: Path, position: Position, begun: Path | None) -> None:
+        self.worker, self.run, self.recipe = worker, worker.run, recipe
+        self.tokenizer_path, self.position, self.begun = tokens / "tokenizer.json", position, begun
+        self.tokenizer = bpe.load(self.tokenizer_path)
+        self.metrics = Metrics(self.run, position.tokens)
+        self.seen = self.saved = position.step
+        self.logged = -math.inf
+        # Lightning puts a handler of its own before the worker's, which would leave in mid-accumulation.
+        self.handler = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: lightning.Trainer, stage: Stage) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self.handler)
+        self.worker.tell(self.position.step, self.recipe.train.max_steps, "first step")
+        if self.begun:
+            checkpoint.restore_optimizer(self.begun, trainer.optimizers[0])
+        else:
+            # What would fail at the first validation, such as memory, fails now.
+            stage.validate(islice(trainer.datamodule.val_dataloader(), 2))
+        self.metrics.go_on()
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, stage: Stage, *_: Any) -> None:
+        if stage.steps == self.seen:
+            return  # amid an accumulation
+        step = self.seen = stage.steps
+        train, asked = self.recipe.train, self._asked()
+        ends, stops = step == train.max_steps, "stop" in asked and step < train.max_steps
+        saves = ends or step % train.checkpoint_every == 0
+        validates = saves or step % train.validate_every == 0
+        samples = "sample" in asked or (train.sample_every and (ends or step % train.sample_every == 0))
+        if self.metrics.add(stage.last) or validates or samples or asked:
+            self._write(step)
+        if not (validates or samples or asked):
+            return
+        val_loss = self._validate(trainer, stage) if validates else None
+        if samples:
+            self._sample(stage)
+        if stops:
+            self.worker.state("stopping")
+        if saves or stops or asked & {"pause", "checkpoint"}:
+            self._save(trainer, stage, val_loss, must=ends or stops)
+        if not ends and (stops or ("pause" in asked and self._stopped_while_paused())):
+            self._save(trainer, stage, val_loss, must=True)
+            raise Stopped
+        self.metrics.go_on()
+
+    def on_exception(self, trainer: lightning.Trainer, stage: Stage, exception: BaseException) -> None:
+        self.metrics.write()
+
+    # Inside ---------------------------------------------------------------------------------------
+
+    def _asked(self) -> set[str]:
+        """What viewers asked for since the last boundary. A stop in the last step is for the job after this one."""
+        return {kind for kind in ("stop", "pause", "checkpoint", "sample")
+                if self.run.requested(kind, take=kind != "stop" or self.seen < self.recipe.train.max_steps)}
+
+    def _write(self, step: int) -> None:
+        """Rows, status and log. Raises NotFinite if a loss turns out not to be a number."""
+        bad = self.metrics.write()
+        if bad is not None:
+            raise NotFinite(bad)
+        loss, speed, of = self.metrics.loss, self.metrics.speed, self.recipe.train.max_steps
+        self.worker.tell(step, of, f"loss {loss:.3f}, {speed:,.0f} tokens/s")
+        if time.monotonic() - self.logged >= LOG_SECONDS:
+            self.logged = time.monotonic()
+            print(f"step {step} of {of}: loss {loss:.4f}, {speed:,.0f} tokens/s", flush=True)
+
+    def _validate(self, trainer: lightning.Trainer, stage: Stage) -> float:
+        loader = trainer.datamodule.val_dataloader()
+        loss = stage.validate(loader)
+        texts = loader.source
+        bits = bits_per_byte(loss, texts.num_tokens, texts.num_bytes)
+        self.metrics.row(**{"step": stage.steps, "time": time.time(), "tokens": stage.tokens, "val/loss": loss,
+                            "val/perplexity": math.exp(min(loss, 700.0)), "val/bits_per_byte": bits,
+                            "memory/peak_gib": _peak_gib(stage.device)})
+        print(f"step {stage.steps}: validation loss {loss:.4f}, {bits:.4f} bits per byte", flush=True)
+        return loss
+
+    def _sample(self, stage: Stage) -> None:
+        end = bpe.end_of_text(self.tokenizer)
+        for prompt in self.recipe.train.sample_prompts:
+            ids = self.tokenizer.encode(prompt, add_special_tokens=False).ids or [end]
+            dice = torch.Generator().manual_seed(self.recipe.seed)
+            made = generate(stage.model, torch.tensor([ids]), self.recipe.train.sample_tokens, generator=dice, end=end)
+            self._event("sample", step=stage.steps, prompt=prompt, text=self.tokenizer.decode(made))
+
+    def _save(self, trainer: lightning.Trainer, stage: Stage, val_loss: float | None, *, must: bool) -> None:
+        """Save this step's state once. Without room training goes on and says so, unless this is the last chance."""
+        if self.saved == stage.steps:
+            return
+        position = replace(self.position, step=stage.steps, tokens=stage.tokens)
+        try:
+            path, best = checkpoint.save(self.run, stage.model, trainer.optimizers[0], self.tokenizer_path, position,
+                                         val_loss, self.recipe.train.keep_last)
+        except UserError as problem:
+            if must:
+                raise
+            self._event("warning", sentence=f"No checkpoint at step {stage.steps}: {problem.sentence} "
+                                            "Training goes on; the older checkpoints are kept.")
+            return
+        self.saved = stage.steps
+        self._event("checkpoint", step=stage.steps, path=str(path.relative_to(self.run.path)), val_loss=val_loss,
+                    best=best)
+
+    def _stopped_while_paused(self) -> bool:
+        """Sleep until a viewer wakes the run (False) or stops it (True)."""
+        self.worker.state("paused")
+        while not (stops := self.run.requested("stop", take=True)) and not self.run.requested("resume", take=True):
+            time.sleep(PAUSE_SECONDS)
+        self.run.requested("pause", take=True)  # asked for twice
+        self.worker.state("stopping" if stops else "running")
+        return stops
+
+    def _event(self, kind: str, **facts: Any) -> None:
+        try:
+            self.run.event(kind, **facts)
+        except OSError as problem:  # a full disk must not end a training that can still save itself
+            print(f"event not written: {problem}: {facts}", flush=True)
+
+
+def _peak_gib(device: torch.device) -> float:
+    """Most memory that this process held: on the GPU, or in all (Linux tells it in KiB)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -1,0 +1,87 @@
+"""Metrics: one row a step, written a few times a second, so that no step waits for the disk or the device."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+from engine import files
+from engine.runs.folder import Run
+
+if TYPE_CHECKING:
+    from engine.stages.base import Step
+
+WRITE_SECONDS = 0.4
+
+
+class Metrics:
+    """Holds the rows of the last moments back, and writes them as whole lines.
+
+    Reading a loss waits for the device, so it is read when rows are written, not at each step.
+    Tokens per second are the mean over the rows written together, and leave out what is not training.
+    """
+
+    def __init__(self, run: Run, tokens: int) -> None:
+        self.run = run
+        self.speed = self.loss = math.nan  # of the last rows written
+        self._held: list[tuple[Step, float]] = []
+        self._tokens = tokens
+        self._begun = self._due = time.perf_counter()
+
+    def add(self, step: Step) -> bool:
+        """Take in the row of a step; True if it is time to write."""
+        self._held.append((step, time.time()))
+        return time.perf_counter() - self._due >= WRITE_SECONDS
+
+    def write(self) -> int | None:
+        """Write the rows held. Returns the number of a step whose loss or gradient was not finite, if there is one."""
+        import torch
+
+        if not self._held:
+            return None
+        steps = [step for step, _ in self._held]
+        losses = torch.stack([step.loss for step in steps]).tolist()
+        norms = torch.stack([step.grad_norm for step in steps]).tolist()
+        self._due = time.perf_counter()
+        self.speed = (steps[-1].tokens - self._tokens) / max(1e-9, self._due - self._begun)
+        rows = []
+        for (step, moment), loss, norm in zip(self._held, losses, norms, strict=True):
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                self._put(rows)
+                return step.number
+            rows.append({"step": step.number, "time": moment, "tokens": step.tokens, "train/loss": loss,
+                         "train/lr": step.lr, "train/grad_norm": norm, "speed/tokens_per_second": self.speed})
+            self.loss = loss
+        self._put(rows)
+        return None
+
+    def go_on(self) -> None:
+        """What took place since the last `write` was no training; count from now on."""
+        self._begun = time.perf_counter()
+
+    def row(self, **facts: Any) -> None:
+        """Write one row of something else, such as a validation."""
+        self._write([facts])
+
+    def _put(self, rows: list[dict[str, Any]]) -> None:
+        if self._write(rows):
+            self._tokens, self._begun = self._held[-1][0].tokens, self._due
+            self._held = []
+
+    def _write(self, rows: list[dict[str, Any]]) -> bool:
+        try:
+            self.run.append("metrics", *rows)
+        except OSError as problem:  # a full disk must not end a training that can still save itself
+            print(f"metrics not written: {problem}", flush=True)
+            return False
+        return True
+
+
+def cut(run: Run, step: int) -> None:
+    """Drop the rows after `step`, which the resumed run makes anew. The file is replaced at once."""
+    rows, _ = run.rows("metrics")
+    kept = [row for row in rows if row.get("step", 0) <= step]
+    if len(kept) < len(rows):
+        files.write(run.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))

@@ -1,0 +1,123 @@
+"""Trainer: from a recipe and a folder of tokens to the best checkpoint, in this process."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import lightning
+import torch
+from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from engine import files, hardware
+from engine.config import UserError
+from engine.model.decoder import Decoder
+from engine.progress import Stopped
+from engine.recipe import Recipe
+from engine.runs import checkpoint
+from engine.runs.callbacks import Boundary
+from engine.runs.checkpoint import Position
+from engine.runs.doctor import not_finite
+from engine.runs.metrics import cut
+from engine.runs.worker import Worker
+from engine.stages.base import NotFinite, Stage
+from engine.tokens.batches import TokenData
+
+LIGHTNING_PRECISION = {"bf16": "bf16-mixed", "float32": "32-true"}
+
+
+def train(worker: Worker, recipe: Recipe, tokens: Path) -> Path:
+    """Train from the run's newest whole checkpoint, or from the start; returns the best checkpoint.
+
+    Raises Stopped when a viewer asked for a stop (the state is saved then), and UserError for a corpus
+    shorter than a context, for checkpoints of which none is whole, for a full disk, and for a loss that is
+    no longer a number.
+    """
+    run = worker.run
+    begun = _newest(worker)
+    position = checkpoint.position(begun) if begun else Position()
+    if position.step >= recipe.train.max_steps:
+        return checkpoint.best(run)
+    cut(run, position.step)
+
+    hardware.keep_freed_memory()
+    machine = run.path / "machine.json"
+    files.write_json(machine, {**files.read_json(machine), **hardware.describe()})
+    position = _settle(worker, recipe, position)
+    torch.manual_seed(recipe.seed)
+    model = Decoder(recipe.model)
+    if begun:
+        checkpoint.restore_model(begun, model)
+    stage = recipe.stage.module()(model, recipe.stage, recipe.train, recipe.optim, recipe.schedule, recipe.seed)
+    stage.steps, stage.tokens = position.step, position.tokens
+    data = TokenData(tokens, recipe.model.context_length, recipe.train.micro_batch_size, recipe.seed,
+                     first_batch=position.step * recipe.train.accumulation,
+                     validation_batches=recipe.train.validation_batches)
+    _fit(worker, recipe, position, stage, data, Boundary(worker, recipe, tokens, position, begun))
+    return checkpoint.best(run)
+
+
+def _newest(worker: Worker) -> Path | None:
+    """The checkpoint to go on from; what is wrong with a newer one is said in the timeline."""
+    checkpoint.sweep(worker.run)
+    found, wrong = checkpoint.newest(worker.run)
+    if found and wrong:
+        worker.run.event("warning", sentence=f"Training goes on from {found.name}, since {wrong[0]}")
+    return found
+
+
+def _settle(worker: Worker, recipe: Recipe, position: Position) -> Position:
+    """Decide the arithmetic of a new run; one that goes on keeps what it began with, or its curve would bend."""
+    device, before = hardware.choose_device(recipe.train.device), "as when the run began"
+    precision, why = position.precision, before
+    if not precision and recipe.train.precision == "auto":
+        precision, why = hardware.choose_precision(device)
+    elif not precision:
+        precision, why = recipe.train.precision, "as asked"
+    matmul, why_matmul = position.matmul_precision, before
+    if not matmul:
+        matmul, why_matmul = hardware.choose_matmul_precision(device)
+    worker.resolved(setting="train.device", value=device, why="as asked" if recipe.train.device != "auto" else
+                    "a GPU is there" if device == "cuda" else "no GPU that torch can use is there")
+    worker.resolved(setting="train.precision", value=precision, why=why)
+    worker.resolved(setting="float32 matrix products", value=matmul, why=why_matmul)
+    return replace(position, device=device, precision=precision, matmul_precision=matmul)
+
+
+def _fit(worker: Worker, recipe: Recipe, position: Position, stage: Stage, data: TokenData,
+         boundary: Boundary) -> None:
+    """Lightning's loop, and its ends in our words."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(position.matmul_precision)
+    try:
+        _lightning(worker.run.path, recipe, position, boundary).fit(stage, datamodule=data)
+    except NotFinite as problem:
+        kept = worker.run.checkpoints
+        sentence = not_finite(problem.step, recipe, position.precision, kept[-1] if kept else None)
+        worker.run.event("advice", sentence=sentence)
+        raise UserError(sentence, where=worker.run.name) from None
+    except SIGTERMException:  # before the first step, when Lightning's own handler was still in place
+        raise Stopped from None
+    except RuntimeError as problem:
+        if isinstance(problem, torch.OutOfMemoryError) or "can't allocate memory" in str(problem):
+            raise MemoryError from problem
+        raise
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _lightning(folder: Path, recipe: Recipe, position: Position, boundary: Boundary) -> lightning.Trainer:
+    """The Trainer with all that writes, prints or counts by itself turned off: `Boundary` does that."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    return lightning.Trainer(
+        accelerator="gpu" if position.device == "cuda" else "cpu", devices=1,
+        precision=LIGHTNING_PRECISION[position.precision],
+        max_steps=recipe.train.max_steps - position.step, max_epochs=-1,
+        accumulate_grad_batches=recipe.train.accumulation, callbacks=[boundary],
+        # Under SLURM Lightning would otherwise catch signals to save and requeue by itself.
+        plugins=[LightningEnvironment()],
+        logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        limit_val_batches=0, num_sanity_val_steps=0, default_root_dir=folder,
+    )

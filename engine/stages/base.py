@@ -1,0 +1,129 @@
+"""Stage: the mechanics of an optimizer step, which all stages share. A stage's own file spells out its loss.
+
+One step = `accumulation` micro-batches, whose loss is divided by the tokens of the whole step: a mean of
+the micro-batches' means weighs tokens unequally where masks leave rows of different length. Everything
+random in a step follows from seed, step and rank, so there is no random state to save, validation and
+samples cannot disturb training, and a resumed run draws what an uninterrupted one would have drawn.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import lightning
+import torch
+from torch import Tensor, nn
+
+from engine.optim import Optimizer, Schedule
+from engine.stages import StageConfig, TrainConfig
+
+
+class NotFinite(Exception):
+    """Loss or gradient of step `step` is NaN or infinite. The update of that step was not made."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"loss or gradient of step {step} is not finite")
+        self.step = step
+
+
+class Step(NamedTuple):
+    """One optimizer update that was made. The tensors stay on the device until somebody needs their values."""
+
+    number: int        # from 1
+    tokens: int        # targets trained on since the start of the run
+    lr: float
+    loss: Tensor       # mean over the tokens of the step, in nats
+    grad_norm: Tensor  # before clipping
+
+
+class Stage(lightning.LightningModule):
+    """A model and how it is trained. A subclass defines `loss`; Lightning calls the rest.
+
+    `steps` and `tokens` say how far training is; set both to go on from a checkpoint.
+    """
+
+    def __init__(self, model: nn.Module, config: StageConfig, train: TrainConfig, optim: Optimizer,
+                 schedule: Schedule, seed: int) -> None:
+        super().__init__()
+        self.model, self.config, self.train_config = model, config, train
+        self.optim, self.schedule, self.seed = optim, schedule, seed
+        self.steps = self.tokens = 0
+        self.last: Step | None = None
+        self._count, self._total = 0, torch.zeros(())
+
+    def loss(self, batch: Any) -> tuple[Tensor, int]:
+        """The loss summed over the tokens of a batch that count, in nats, and how many these are."""
+        raise TypeError(f"{type(self).__name__} does not define a loss")
+
+    @torch.no_grad()
+    def validate(self, batches: Iterable[Any]) -> float:
+        """The mean loss over the tokens of the batches, in nats, without dropout; the mode is as before."""
+        training, total, count = self.training, torch.zeros((), dtype=torch.float64), 0
+        self.eval()
+        try:
+            for batch in batches:
+                with self.trainer.precision_plugin.val_step_context():
+                    loss, tokens = self.loss(batch.to(self.device, non_blocking=True))
+                total, count = total.to(loss.device) + loss.double(), count + tokens
+        finally:
+            self.train(training)
+        return float(total) / max(1, count)
+
+    # What Lightning calls, in this order, during a step ----------------------------------------------
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        optimizer = self.optim.build(self.model)
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+        return optimizer
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        if batch_idx % self.train_config.accumulation:
+            return
+        self._count, self._total = 0, torch.zeros((), device=self.device)
+        _reseed(self.seed, self.steps, self.global_rank, self.device)
+        factor = self.schedule.factor(self.steps, self.train_config.max_steps)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = group["initial_lr"] * factor
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss, count = self.loss(batch)
+        self._total, self._count = self._total + loss.detach(), self._count + count
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Turn the summed gradients into those of the mean, refuse what is not finite, clip."""
+        grads = [p.grad for p in self.model.parameters() if p.grad is not None]
+        scale = self.train_config.accumulation / self._count  # Lightning has divided by the accumulation
+        norm = nn.utils.get_total_norm(grads) * scale
+        self.last = Step(self.steps + 1, self.tokens + self._count, optimizer.param_groups[0]["lr"],
+                         self._total / self._count, norm)
+        self._refuse_not_finite(optimizer)
+        if self.train_config.max_grad_norm:
+            scale = scale * (self.train_config.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
+        torch._foreach_mul_(grads, scale)
+
+    def _refuse_not_finite(self, optimizer: torch.optim.Optimizer) -> None:
+        finite = torch.isfinite(self.last.loss) & torch.isfinite(self.last.grad_norm)
+        if finite.device.type != "cpu" and getattr(optimizer, "_step_supports_amp_scaling", False):
+            # A fused optimizer skips the update on the device by itself, and nothing waits for the answer:
+            # whoever reads the loss of this step finds out.
+            optimizer.found_inf = (~finite).float()
+        elif not finite:
+            raise NotFinite(self.last.number)
+
+    def optimizer_step(self, *arguments: Any, **named: Any) -> None:
+        super().optimizer_step(*arguments, **named)
+        self.steps, self.tokens = self.last.number, self.last.tokens
+
+
+def _reseed(seed: int, step: int, rank: int, device: torch.device) -> None:
+    digest = hashlib.blake2b(f"{seed}/{step}/{rank}".encode(), digest_size=8).digest()
+    number = int.from_bytes(digest, "big") >> 1
+    torch.default_generator.manual_seed(number)
+    random.seed(number)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(number)

@@ -1,0 +1,119 @@
+"""Many: a tuple of configs as rows that are added, removed and put in another order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import panel as pn
+import panel_material_ui as pmui
+
+from engine.config import Part, Setting, settings
+from studio.draft import Draft, Where
+from studio.fields import label
+from studio.views import Fragment, txt
+
+
+class Many:
+    """The items of one setting ("corpus.steps"), each with its own settings."""
+
+    def __init__(self, setting: Setting, where: Where, draft: Draft, part: Callable[..., Any]) -> None:
+        self.setting, self.where, self.draft, self._part = setting, where, draft, part
+        self.wrong = False
+        self._shape: list[str] | None = None
+        self.items: list[Any] = []
+        self.head = Fragment()
+        self.rows = pn.Column(sizing_mode="stretch_width", margin=0, styles={"gap": "10px"})
+        self.adder = self._adder()
+        self.view = pn.Column(self.head, self.rows, self.adder, sizing_mode="stretch_width", margin=0,
+                              css_classes=["wide"], styles={"gap": "10px"})
+        self.refresh()
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        return {str(place): item for place, item in enumerate(self.items)}
+
+    def _adder(self) -> Any:
+        cls = self.setting.config
+        assert cls is not None
+        noun = label(self.setting.name).removesuffix("s").lower()
+        if issubclass(cls, Part) and not cls.kind:
+            kinds = list(cls.table)
+            return pmui.MenuButton(label=f"Add {noun}", icon="add", variant="outlined", size="small", margin=0,
+                                   items=[{"label": label(kind), "kind": kind} for kind in kinds],
+                                   on_click=lambda item: self._add({"kind": item["kind"]}))
+        return pmui.Button(label=f"Add {noun}", icon="add", variant="outlined", size="small", margin=0,
+                           on_click=lambda *_: self._add({}))
+
+    # What the person does ----------------------------------------------------------------------------
+
+    def _values(self) -> list[Any]:
+        given = self.draft.given(self.where)
+        if isinstance(given, list):
+            return list(given)
+        values: Any = self.draft.settled.dump()
+        for key in self.where:
+            values = values[key]
+        return list(values)
+
+    def _add(self, value: dict[str, Any]) -> None:
+        self.draft.put(self.where, [*self._values(), value])
+
+    def _remove(self, place: int) -> None:
+        values = self._values()
+        self.draft.put(self.where, values[:place] + values[place + 1:])
+
+    def _move(self, place: int, by: int) -> None:
+        values, to = self._values(), place + by
+        if 0 <= to < len(values):
+            values[place], values[to] = values[to], values[place]
+            self.draft.put(self.where, values)
+
+    # What the draft says -----------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        values = self._values()
+        shape = [_kind(value) for value in values]
+        if shape != self._shape:
+            self._shape = shape
+            self._build(values)
+        for item in self.items:
+            item.refresh()
+        problem = self.draft.problem(self.where) or next(
+            (self.draft.problem((*self.where, place)) for place in range(len(values))
+             if self.draft.problem((*self.where, place))), "")
+        self.wrong = bool(problem) or any(item.wrong for item in self.items)
+        words = problem[:1].upper() + problem[1:] if problem else self.setting.words
+        self.head.html = txt('<div class="listhead {}"><b>{}</b><p>{}</p></div>', "wrong" if problem else "",
+                             label(self.setting.name), words)
+
+    def _build(self, values: list[Any]) -> None:
+        cls = self.setting.config
+        self.items, rows = [], []
+        for place, value in enumerate(values):
+            kind = _kind(value)
+            own = cls.table.get(kind, cls) if kind and issubclass(cls, Part) else cls
+            item = self._part(own, (*self.where, place), self.draft)
+            self.items.append(item)
+            rows.append(self._row(place, own, kind, item, len(values)))
+        self.rows[:] = rows
+
+    def _row(self, place: int, cls: Any, kind: str, item: Any, of: int) -> Any:
+        words = " ".join((cls.__doc__ or "").split()) if kind else ""
+        title = Fragment(txt('<div class="item"><span class="place">{}</span><div><b>{}</b><p>{}</p></div></div>',
+                             place + 1, label(kind or self.setting.name.removesuffix("s")), words))
+        buttons = [pmui.IconButton(icon=sign, size="small", margin=0, description=word, disabled=off,
+                                   on_click=lambda *_, act=act: act())
+                   for sign, word, off, act in (
+                       ("arrow_upward", "Earlier", place == 0, lambda: self._move(place, -1)),
+                       ("arrow_downward", "Later", place == of - 1, lambda: self._move(place, 1)),
+                       ("delete_outline", "Remove", False, lambda: self._remove(place)))]
+        inside: list[Any] = [pn.Row(title, *buttons, sizing_mode="stretch_width", margin=0)]
+        if any(True for _ in settings(cls)):
+            inside.append(item.view)
+        return pmui.Paper(*inside, variant="outlined", elevation=0, margin=0, sizing_mode="stretch_width",
+                          sx={"padding": "12px 16px", "borderRadius": "10px", "gap": "10px"})
+
+
+def _kind(value: Any) -> str:
+    return value if isinstance(value, str) else str(value.get("kind", "")) if isinstance(value, dict) else ""
