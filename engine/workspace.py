@@ -59,6 +59,11 @@ class Workspace:
         if chosen not in listed:
             files.write_json(self.path / "allowed.json", [*listed, chosen])
 
+    def permits(self, path: str | Path) -> bool:
+        """Whether a path, links followed, lies in the workspace, the bundled assets or an allowed folder."""
+        real = Path(path).expanduser().resolve()
+        return any(real.is_relative_to(root) for root in (self.path, ASSETS, *self.allowed))
+
     def resolve(self, typed: str | Path) -> Path:
         """The real path of what was typed, links followed; relative to the workspace, then to `assets/`.
 
@@ -67,11 +72,25 @@ class Workspace:
         path = Path(typed).expanduser()
         candidates = [path] if path.is_absolute() else [self.path / path, ASSETS / path]
         real = next((c for c in candidates if c.exists()), candidates[0]).resolve()
-        if not any(real.is_relative_to(root) for root in (self.path, ASSETS, *self.allowed)):
+        if not self.permits(real):
             raise UserError(f"{typed} is outside the workspace {self.path}; copy it into the workspace, "
                             f"or allow its folder (studio: the button beside the field; command line: --allow FOLDER).",
                             where=str(typed))
         return real
+
+    def bring_in(self, name: str, content: bytes) -> Path:
+        """Keep a file that somebody sent, among the corpora; its name is made safe, and numbered if it is taken."""
+        plain = re.sub(r"[^\w.\- ]+", "-", Path(name.replace("\\", "/")).name)
+        plain = plain.encode()[-200:].decode("utf-8", "ignore").strip(" .-") or "unnamed.txt"  # filesystems take 255 bytes
+        files.require_space(self.place("corpora"), len(content))
+        target, number = self.place("corpora") / plain, 1
+        while target.exists():
+            if target.is_file() and target.read_bytes() == content:
+                return target
+            number += 1
+            target = self.place("corpora") / f"{number}-{plain}"
+        files.write(target, content)
+        return target
 
     # Things that were made -----------------------------------------------------------------------
 

@@ -19,6 +19,9 @@ NAMES = {"max_steps": "Steps", "max_tokens": "Most tokens", "max_grad_norm": "Gr
          "num_kv_heads": "Key-value heads", "num_heads": "Heads", "num_layers": "Layers"}
 
 
+WIDE = {"grid-column": "1 / -1"}  # a field that takes a whole row of its form
+
+
 def label(name: str) -> str:
     """A setting's or part's name for reading: "warmup_steps" is "Warmup steps"."""
     if name in NAMES:
@@ -39,7 +42,7 @@ class Field:
                                      margin=(2, 0, 0, 2), on_click=lambda *_: self._reset())
         self.view = pn.Row(self.widget, self.reset, sizing_mode="stretch_width", margin=0)
         if self._lines:
-            self.view.css_classes = ["wide"]
+            self.view.styles = WIDE
         for name in ("value", "value_input"):
             if name in self.widget.param:
                 self.widget.param.watch(self._typed, name)

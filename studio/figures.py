@@ -13,7 +13,8 @@ from typing import Any
 import holoviews as hv
 import numpy as np
 
-hv.extension("bokeh", logo=False) if "bokeh" not in hv.Store.renderers else None
+if "bokeh" not in hv.Store.renderers:
+    hv.extension("bokeh", logo=False)
 
 PARTS = {"embedding": "#0f8577", "positions": "#7a8a12", "attention": "#5b6ee1", "mlp": "#c2570c",
          "norms": "#6b7280", "head": "#2a86c7"}
@@ -42,7 +43,7 @@ def number(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def size(num_bytes: float) -> str:
+def byte_size(num_bytes: float) -> str:
     """Bytes in the binary unit that fits."""
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
         if abs(num_bytes) < 1024 or unit == "TiB":
@@ -55,7 +56,7 @@ def size(num_bytes: float) -> str:
 
 def waterfall(steps: Sequence[Mapping[str, Any]], of: str = "documents") -> Any:
     """What each step of the ledger let through: `of` "documents" or "bytes", from what was read to what was kept."""
-    write = size if of == "bytes" else number
+    write = byte_size if of == "bytes" else number
     names = [str(step["step"]).replace("_", " ") for step in steps]
     first = steps[0][f"{of}_in"] if steps else 0
     rows = [(0, first, "read", first, first)]
@@ -76,7 +77,7 @@ def waterfall(steps: Sequence[Mapping[str, Any]], of: str = "documents") -> Any:
                * hv.Rectangles(gone, dims, ["step", "amount", "share"]).opts(
                    color=DROPPED, alpha=0.55, line_alpha=0,
                    tools=_hover(("step", "@step"), ("dropped", "@amount"), ("of what came", "@share")))
-               * hv.Labels(words, ["x", "y"], "text").opts(text_color=QUIET, text_align="left", text_font_size="9.5pt"))
+               * hv.Labels(words, ["x", "y"], "text").opts(text_color=QUIET, text_align="left", text_font="Roboto", text_font_size="9.5pt"))
     return _still(picture, 34 * len(rows) + 12, xaxis=None, xlabel="", ylabel="", show_grid=False,
                   xlim=(0, widest * 1.34), ylim=(-len(rows) + 0.45, 0.55),
                   yticks=[(-row[0], row[2]) for row in rows])
@@ -94,10 +95,12 @@ def histogram(edges: Sequence[float], counts: Sequence[int], *, of: str = "chara
     picture = hv.Rectangles(bars, ["x0", "y0", "x1", "y1"], ["length", "documents"]).opts(
         color=colour, alpha=0.85, line_color="white", line_alpha=0.35,
         tools=_hover((of, "@length"), ("documents", "@documents")))
+    full = [place for place, bar in enumerate(bars) if bar[3]]
+    bars = bars[full[0]:full[-1] + 1] if full else []  # no empty bars before the first and after the last
     rows = [(x, top * 1.10, words) for x, words in sorted((marks or {}).items())]
     lines = hv.Segments([(x, 0, x, top * 1.06) for x, _, _ in rows], ["x0", "y0", "x1", "y1"]).opts(
         color=QUIET, line_dash="dashed", line_width=1.4)
-    labels = hv.Labels(rows, ["x", "y"], "text").opts(text_color=QUIET, text_font_size="9pt", text_align="center")
+    labels = hv.Labels(rows, ["x", "y"], "text").opts(text_color=QUIET, text_font="Roboto", text_font_size="9pt", text_align="center")
     left, right = (min(b[0] for b in bars), max(b[2] for b in bars)) if bars else (1, 10)
     if rows:
         left, right = min(left, rows[0][0] * 0.8), max(right, rows[-1][0] * 1.35)
@@ -133,7 +136,7 @@ def parameters(tree: Mapping[str, Any]) -> Any:
     boxes = hv.Rectangles(cells, ["x0", "y0", "x1", "y1"], ["part", "name", "count", "share"]).opts(
         color=hv.dim("part").categorize(PARTS, default=QUIET), line_color="white", line_width=1.5, line_alpha=0.7,
         tools=_hover(("part", "@part"), ("matrix", "@name"), ("parameters", "@count"), ("of all", "@share")))
-    labels = hv.Labels(words, ["x", "y"], "text").opts(text_color="white", text_font_size="10pt")
+    labels = hv.Labels(words, ["x", "y"], "text").opts(text_color="white", text_font="Roboto", text_font_size="10pt")
     return _still(boxes * labels, 210, **EMPTY, xlim=(0, 1), ylim=(0, 1))
 
 
@@ -142,7 +145,7 @@ def memory(parts: Mapping[str, float], available: float) -> Any:
     left, bars = 0.0, []
     total = sum(parts.values()) or 1
     for i, (name, amount) in enumerate(parts.items()):
-        bars.append((left, 0.2, left + amount, 0.8, name, size(amount), f"{amount / total:.0%}", SERIES[i % len(SERIES)]))
+        bars.append((left, 0.2, left + amount, 0.8, name, byte_size(amount), f"{amount / total:.0%}", SERIES[i % len(SERIES)]))
         left += amount
     picture = hv.Rectangles(bars, ["x0", "y0", "x1", "y1"], ["part", "amount", "share", "colour"]).opts(
         color="colour", line_color="white", line_alpha=0.5,
@@ -177,8 +180,10 @@ def loss_by_position(series: Mapping[str, tuple[Sequence[float], Sequence[float]
               for i, (name, (places, losses)) in enumerate(series.items())]
     if not curves:
         return _still(hv.Overlay([hv.Curve([], "place", "loss")]), 260)
-    return _still(hv.Overlay(curves), 280, show_grid=True, xlabel="place in the context (tokens before it)",
-                  ylabel="loss (nats a token)", show_legend=len(curves) > 1, legend_position="top_right")
+    last = max(max(places, default=1) for places, _ in series.values())
+    return _still(hv.Overlay(curves), 280, logx=True, show_grid=True, xlabel="tokens before the one to guess",
+                  ylabel="loss (nats a token)", xticks=[(2**p, number(2**p)) for p in range(24) if 2**p <= last],
+                  show_legend=len(curves) > 1, legend_position="top_right")
 
 
 def parity(cases: Sequence[Mapping[str, Any]], tolerance: float) -> Any:
@@ -194,11 +199,11 @@ def parity(cases: Sequence[Mapping[str, Any]], tolerance: float) -> Any:
     points = hv.Points(rows, ["difference", "place"], ["case", "figure", "colour"]).opts(
         color="colour", size=11, tools=_hover(("case", "@case"), ("largest difference", "@figure")))
     words = hv.Labels([(row[0] * 1.25, row[1], row[3]) for row in rows], ["x", "y"], "text").opts(
-        text_color=QUIET, text_align="left", text_font_size="9.5pt")
+        text_color=QUIET, text_align="left", text_font="Roboto", text_font_size="9.5pt")
     limit = hv.Segments([(tolerance, -len(rows) + 0.4, tolerance, 0.6)], ["x0", "y0", "x1", "y1"]).opts(
         color=QUIET, line_width=1.6, line_dash="dashed")
     named = hv.Labels([(tolerance, 0.86, f"tolerance {tolerance:g}")], ["x", "y"], "text").opts(
-        text_color=QUIET, text_font_size="9pt")
+        text_color=QUIET, text_font="Roboto", text_font_size="9pt")
     return _still(stems * points * words * limit * named, 34 * len(rows) + 84, logx=True, ylabel="", show_grid=False,
                   xlabel="largest difference of a logit", xlim=(left, right), ylim=(-len(rows) + 0.4, 1.25),
                   yticks=[(row[1], row[2]) for row in rows])

@@ -22,7 +22,14 @@ from studio.session import Session
 from studio.views import Fragment, txt
 
 SECTIONS: dict[str, Setting] = {found.name: found for found in settings(Recipe)}
-COLUMN = "repeat(auto-fill, minmax(230px, 1fr))"
+COLUMN = "repeat(auto-fill, minmax(220px, 1fr))"
+FOLD_SX = {  # a quiet line that folds, its arrow beside its words
+    "background": "transparent", "&:before": {"display": "none"},
+    "& .MuiAccordionSummary-root": {"padding": 0, "minHeight": 36, "flexDirection": "row-reverse", "gap": "6px",
+                                    "color": "text.secondary"},
+    "& .MuiAccordionSummary-content": {"margin": "4px 0"},
+    "& .MuiAccordionDetails-root": {"padding": "14px 0 4px"},
+}
 
 
 class Form(Viewer):
@@ -56,13 +63,13 @@ class Group:
         self.fields: dict[str, Any] = {s.name: field(s, (*where, s.name), draft) for s in chosen}
         everyday = [self.fields[s.name].view for s in chosen if not s.advanced]
         advanced = [self.fields[s.name].view for s in chosen if s.advanced]
-        self.view = pn.Column(sizing_mode="stretch_width", margin=0)
+        self.view = pn.Column(sizing_mode="stretch_width", margin=0, styles={"gap": "10px"})
         if everyday:
             self.view.append(grid(everyday))
         self.more = None
         if advanced:
-            self.more = pmui.Accordion(("Advanced", grid(advanced)), sizing_mode="stretch_width", margin=(8, 0, 0, 0),
-                                       variant="outlined", sx={"& .MuiAccordion-root": {"boxShadow": "none"}})
+            self.more = pmui.Accordion(("Advanced settings", grid(advanced)), sizing_mode="stretch_width", margin=0,
+                                       title_variant="subtitle2", disable_gutters=True, elevation=0, sx=FOLD_SX)
             self.view.append(self.more)
         self.advanced = [s.name for s in chosen if s.advanced]
 
@@ -136,7 +143,6 @@ def field(setting: Setting, where: Where, draft: Draft) -> Any:
 def grid(views: list[Viewable]) -> Viewable:
     """Fields in as many columns as there is room for."""
     return pmui.FlexBox(*views, sizing_mode="stretch_width", margin=0, sx={
-        "display": "grid", "gridTemplateColumns": COLUMN, "gap": "18px 16px", "alignItems": "start",
-        "& > .wide": {"gridColumn": "1 / -1"}})
+        "display": "grid", "gridTemplateColumns": COLUMN, "gap": "18px 16px", "alignItems": "start"})
 
 

@@ -10,7 +10,7 @@ import panel_material_ui as pmui
 
 from engine.config import Part, Setting, settings
 from studio.draft import Draft, Where
-from studio.fields import label
+from studio.fields import WIDE, label
 from studio.views import Fragment, txt
 
 
@@ -26,7 +26,7 @@ class Many:
         self.rows = pn.Column(sizing_mode="stretch_width", margin=0, styles={"gap": "10px"})
         self.adder = self._adder()
         self.view = pn.Column(self.head, self.rows, self.adder, sizing_mode="stretch_width", margin=0,
-                              css_classes=["wide"], styles={"gap": "10px"})
+                              styles={"gap": "10px", **WIDE})
         self.refresh()
 
     @property

@@ -17,6 +17,8 @@ class Page:
     icon: ClassVar[str]  # a name from Material Icons
     noun: ClassVar[str]  # its file here, its folder in the engine, its help in the assets
     line: ClassVar[str]  # what the page is for, in one sentence under its title
+    sections: ClassVar[tuple[str, ...]] = ()  # of the recipe that its forms edit; they can be shown as code
+    command: ClassVar[str] = ""  # of the command line, that does the page's job
 
     def __init__(self, session: Session) -> None:
         self.session = session

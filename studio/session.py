@@ -28,6 +28,7 @@ class Session(param.Parameterized):
     page = param.String("home", doc="Noun of the page in sight")
     run = param.String("", doc="Name of the selected run")
     others = param.String("", doc="Names of the runs compared with it, with commas between")
+    dark = param.Boolean(False, doc="Dark colours; remembered in the workspace")
     bundle = param.String("", doc="Name of the bundle to talk to")
 
     def __init__(self, workspace: Workspace | str | Path | None = None, **params: Any) -> None:
@@ -36,6 +37,9 @@ class Session(param.Parameterized):
         self.draft = Draft.load(self.draft_path)
         self._saved = self.draft.version
         self._started = 0.0
+        self._tastes = self.workspace.path / "studio.json"
+        self.dark = bool(self._remembered().get("dark", False))
+        self.param.watch(self._remember, "dark")
 
     @property
     def draft_path(self) -> Path:
@@ -53,6 +57,16 @@ class Session(param.Parameterized):
                 self.draft.save(self.draft_path)
             except UserError as error:
                 self.notify(error.sentence, "error")
+
+    def _remembered(self) -> dict[str, Any]:
+        try:
+            found = files.read_json(self._tastes)
+        except UserError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _remember(self, *_: Any) -> None:
+        self.attempt(files.write_json, self._tastes, {"dark": self.dark})
 
     # Going places ------------------------------------------------------------------------------------
 

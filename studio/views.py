@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import panel as pn
 import panel_material_ui as pmui
 import param
 from markupsafe import Markup, escape
@@ -202,7 +203,7 @@ def card(*objects: Any, title: str = "", line: str = "", **params: Any) -> pmui.
     inside = list(objects)
     if title:
         inside.insert(0, Fragment(txt('<h2>{}</h2>{}', title, txt('<p class="line">{}</p>', line) if line else "")))
-    return pmui.Paper(*inside, **{"variant": "outlined", "elevation": 0, "sx": CARD_SX, "sizing_mode": "stretch_width",
+    return pmui.Paper(pn.Column(*inside, sizing_mode="stretch_width", margin=0, styles={"gap": "16px"}), **{"variant": "outlined", "elevation": 0, "sx": CARD_SX, "sizing_mode": "stretch_width",
                                   "margin": 0, **params})
 
 

@@ -36,7 +36,7 @@ class Source(Config):
     def _can_be_read(self) -> Source:
         if self.encoding != "auto":
             try:
-                b"".decode(self.encoding)
+                "a".encode(self.encoding)
             except LookupError:
                 raise wrong("encoding", f"is {self.encoding!r}, which is no known encoding; write utf-8, cp1252, "
                                         "shift_jis, or auto", self.encoding) from None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # UTF-8 that was read as Windows-1252 or Latin-1 shows a lead byte as a letter, then the continuation bytes as signs.
 _AFTER = "[\\x{80}-\\x{BF}€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]"
-MOJIBAKE = f"[Â-ß]{_AFTER}|[à-ï]{_AFTER}{{2}}|[ð-ô]{_AFTER}{{3}}|Ã "
+MOJIBAKE = f"[Â-ß]{_AFTER}|[à-ï]{_AFTER}{{2}}|[ð-ô]{_AFTER}{{3}}|Ã |[\\x{{80}}-\\x{{9F}}]"
 """What only a text with mojibake holds (and few without it): the gate before the slow repair."""
 
 LINE_ENDS = r"\r\n?|[\v\f\x{85}\x{2028}]"
@@ -45,7 +45,7 @@ class Clean(Step):
         return text
 
     def reasons(self, text: Expression) -> dict[str, Expression]:
-        return {"nothing left": text.regexp_count(r"\S") == 0}
+        return {"nothing left": ~text.regexp(r"\S")}
 
     def begin(self) -> Callable[[pa.Table], pa.Table]:
         import pyarrow.compute as pc
@@ -74,8 +74,7 @@ def repair(text: str) -> str:
     import ftfy
 
     config = ftfy.TextFixerConfig(uncurl_quotes=False)
-    return "".join(line if line.isascii() else ftfy.fix_encoding(line, config)
-                   for line in text.splitlines(keepends=True))
+    return "\n".join(line if line.isascii() else ftfy.fix_encoding(line, config) for line in text.split("\n"))
 
 
 def _rewritten(text: pa.ChunkedArray, chosen: pa.ChunkedArray, change: Callable[[str], str]) -> pa.ChunkedArray:

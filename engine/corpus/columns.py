@@ -12,10 +12,10 @@ from collections.abc import Callable
 os.environ.setdefault("DO_NOT_TRACK", "1")  # read when daft is imported
 os.environ.setdefault("DAFT_PROGRESS_BAR", "0")
 
-import daft  # noqa: E402
-import pyarrow as pa  # noqa: E402
-from daft import Expression  # noqa: E402
-from daft.functions import when  # noqa: E402
+import daft
+import pyarrow as pa
+from daft import Expression
+from daft.functions import when
 
 MORSEL = 512
 """Rows that Daft works on at once: with documents of 4 kB three times as fast as its default of 131,072."""

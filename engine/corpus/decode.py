@@ -190,6 +190,6 @@ def _guess(sample: bytes) -> str:
     best = matches[0]
     for match in matches:
         western = "cp1252" in match.could_be_from_charset
-        if western and match.chaos <= best.chaos and match.coherence >= best.coherence:
+        if western and match.chaos <= best.chaos and match.coherence >= best.coherence - 0.05:
             return "cp1252"
     return best.encoding

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from engine.corpus import STEPS, Step
@@ -44,5 +45,5 @@ def digests(texts: pa.ChunkedArray) -> Iterator[bytes]:
         width = np.int64 if str(chunk.type).startswith("large") else np.int32
         ends = np.frombuffer(offsets, width)[chunk.offset:chunk.offset + len(chunk) + 1].tolist() if len(chunk) else []
         view = memoryview(data) if data is not None else memoryview(b"")
-        for start, end in zip(ends, ends[1:], strict=False):
+        for start, end in pairwise(ends):
             yield xxh3_128_digest(view[start:end])

@@ -19,9 +19,10 @@ WORD = rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+"
 class Quality(Step):
     """Rules of Gopher (Rae et al. 2021, appendix A.1.1), with its thresholds; each rule has its own reason.
 
-    Three differences keep good text that is no web page: documents may be shorter than Gopher's 50
+    Four differences keep good text that is no web page: documents may be shorter than Gopher's 50
     words and longer than its 100,000; its rule that English stop words appear is left out, since it
-    drops every other language; scripts without blanks are counted by letters and have no word length.
+    drops every other language; scripts without blanks are counted by letters and have no word length;
+    and shares of lines are looked at from four lines on, since a page of a novel may have two.
     """
 
     min_words: int = setting(10, "Fewest words of a document; Gopher asks for 50", ge=0, unit="words")
@@ -37,8 +38,9 @@ class Quality(Step):
     def reasons(self, text: Expression) -> dict[str, Expression]:
         words = text.regexp_count(WORD)
         lines = text.regexp_count(r"(?m)^.*\S.*$")
+        many = lines >= 4
         spaced = text.regexp_count(f"[{_UNSPACED}]") * 2 < words
-        length = text.regexp_count(r"\S") / words
+        length = (text.length() - text.regexp_count(r"[ \n\t]")) / words
         reasons = {
             f"fewer than {self.min_words} words": words < self.min_words,
             f"more than {self.max_words} words": words > self.max_words,
@@ -48,12 +50,11 @@ class Quality(Step):
             f"more than {self.max_symbols:g} ellipses a word":
                 text.regexp_count(r"\.\.\.|…") / words > self.max_symbols,
             f"bullets before more than {self.max_bullet_lines:.0%} of the lines":
-                text.regexp_count(r"(?m)^\s*[•‣▪●○*\-–]\s") / lines > self.max_bullet_lines,
+                many & (text.regexp_count(r"(?m)^[ \t]*[•‣▪●○*\-–][ \t]") / lines > self.max_bullet_lines),
             f"ellipses after more than {self.max_ellipsis_lines:.0%} of the lines":
-                text.regexp_count(r"(?m)(\.\.\.|…)\s*$") / lines > self.max_ellipsis_lines,
+                many & (text.regexp_count(r"(?m)(\.\.\.|…)[ \t]*$") / lines > self.max_ellipsis_lines),
             f"letters in fewer than {self.min_alphabetic:.0%} of the words":
-                text.regexp_count(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]*\p{{L}}[^\s{_UNSPACED}]*") / words
-                < self.min_alphabetic,
+                text.regexp_count(rf"[{_UNSPACED}]|\p{{L}}[^\s{_UNSPACED}]*") / words < self.min_alphabetic,
         }
         if not self.max_words:
             del reasons[f"more than {self.max_words} words"]

@@ -22,8 +22,8 @@ class Passages(Step):
     (Raffel et al. 2020; Gao et al. 2021). The passages of `book.txt` are `book.txt#1`, `book.txt#2`, ...
     """
 
-    characters: int = setting(2000, "Length at which a passage ends; the last one of a document may be half as long "
-                                    "again", ge=100, le=10_000_000, unit="characters")
+    characters: int = setting(2000, "Length of a passage; it may be from half as long to half as long "
+                                    "again, to end with a paragraph", ge=100, le=10_000_000, unit="characters")
 
     def begin(self) -> Callable[[pa.Table], pa.Table]:
         import pyarrow as pa
@@ -33,24 +33,22 @@ class Passages(Step):
 
         def passages(batch: pa.Table) -> pa.Table:
             batch = batch.append_column("reason", pa.nulls(len(batch), pa.large_string()))
-            if not pc.any(pc.greater(pc.utf8_length(batch["text"]), limit * 3 // 2)).as_py():
-                return batch
+            long = pc.greater(pc.utf8_length(batch["text"]), limit * 3 // 2)
             rows: dict[str, list[object]] = {name: [] for name in batch.column_names}
-            for row in batch.to_pylist():
-                pieces = list(cut(row["text"], limit))
-                for number, piece in enumerate(pieces, 1):
-                    row_id = row["id"] if len(pieces) == 1 else f"{row['id']}#{number}"
-                    for name, value in {**row, "id": row_id, "text": piece}.items():
+            for row in batch.filter(long).to_pylist():
+                for number, piece in enumerate(cut(row["text"], limit), 1):
+                    for name, value in {**row, "id": f"{row['id']}#{number}", "text": piece}.items():
                         rows[name].append(value)
-            return pa.table(rows, batch.schema)
+            together = pa.concat_tables([batch.filter(pc.invert(long)), pa.table(rows, batch.schema)])
+            return together.take(pc.sort_indices(together["row"]))  # a stable sort: pieces stay in order
 
         return passages
 
 
 def cut(text: str, limit: int) -> Iterator[str]:
-    """The passages of a text, of about `limit` characters, the last of `limit`/2 to `limit`*3/2 if there are several.
+    """The passages of a text: one if it has at most `limit`*3/2 characters, else each of `limit`/2 to `limit`*3/2.
 
-    Joined by a blank line, a space or nothing they are the text again.
+    Nothing but the blanks between them is lost.
     """
     if len(text) <= limit * 3 // 2:
         yield text
@@ -60,7 +58,7 @@ def cut(text: str, limit: int) -> Iterator[str]:
     left = len(text)
     for paragraph in re.split(r"\n{2,}", text):
         for piece in _short(paragraph, limit):
-            if held and size + len(piece) > limit and left > limit // 2:
+            if size + len(piece) > limit and size >= limit // 2 and left > limit // 2:
                 yield "\n\n".join(held)
                 held, size = [], 0
             held.append(piece)
@@ -71,14 +69,15 @@ def cut(text: str, limit: int) -> Iterator[str]:
 
 def _short(paragraph: str, limit: int) -> Iterator[str]:
     """A paragraph, cut if it alone is longer than a passage."""
-    while len(paragraph) > limit:
-        ends = list(SENTENCE_END.finditer(paragraph, limit // 2, limit))
-        at = ends[-1].end() if ends else max(paragraph.rfind("\n", limit // 2, limit),
-                                             paragraph.rfind(" ", limit // 2, limit)) + 1
-        at = at or limit
-        yield paragraph[:at].rstrip()
-        paragraph = paragraph[at:].lstrip()
-    yield paragraph
+    start = 0
+    while len(paragraph) - start > limit:
+        middle, end = start + limit // 2, start + limit
+        sentences = [found.end() for found in SENTENCE_END.finditer(paragraph, middle, end)]
+        blank = max(paragraph.rfind("\n", middle, end), paragraph.rfind(" ", middle, end)) + 1
+        at = sentences[-1] if sentences else blank or end
+        yield paragraph[start:at].strip(" \n")
+        start = at
+    yield paragraph[start:].strip(" \n") if start else paragraph
 
 
 SENTENCE_END = re.compile(r"[.!?…][\"'”’)\]]*\s+|[。！？]")

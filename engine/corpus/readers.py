@@ -34,6 +34,10 @@ class Rejected:
     line: int
     reason: str
 
+    def __post_init__(self) -> None:
+        # A name taken from a damaged file may hold what no file and no page can show.
+        object.__setattr__(self, "reason", self.reason.encode("utf-8", "replace").decode())
+
     def __str__(self) -> str:
         return f"{self.file}{f' line {self.line}' if self.line else ''} {self.reason}"
 

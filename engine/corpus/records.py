@@ -9,6 +9,9 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO, cast
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from engine.corpus import Source
 from engine.corpus.decode import BROKEN, LONGEST, UNDECODED, Moved, Unreadable, lines, open_bytes, open_text, undecoded
 from engine.corpus.sources import File, compression_of
@@ -16,6 +19,9 @@ from engine.table import Table
 
 PIECE = 4 << 20
 """Characters after which a long text file is cut, at a blank line if there is one: a document fits into memory."""
+
+ROWS = 256
+"""Rows of a Parquet file that are held at once."""
 
 TOO_LONG = f"is longer than {LONGEST >> 20} million characters; cut it into several records"
 
@@ -29,8 +35,8 @@ def no_column(source: Source, there: Iterable[str]) -> str:
     """The sentence for a record or a file that lacks a column that its text is made of."""
     names = list(there)
     missing = next(name for name in source.columns if name not in names)
-    return (f"has no column '{missing}'; there is {', '.join(map(str, names)) or 'none'}: "
-            "name one of these as the source's column")
+    listed = ", ".join(name[:40] for name in names[:20]) + (", ..." if len(names) > 20 else "")
+    return f"has no column '{missing}'; there is {listed or 'none'}: name one of these as the source's column"
 
 
 @READERS.add("text")
@@ -49,7 +55,7 @@ def _read_text(file: File, moved: Moved) -> Found:
                     if undecoded(part):
                         yield line + number, Unreadable(UNDECODED)
                 piece = "\n".join(part for part in split if not undecoded(part))
-            yield 0 if whole else line, piece
+            yield 0 if whole else line, piece.rstrip("\n")   # the end of the last line is no text
             line = next_line
 
 
@@ -83,6 +89,8 @@ def _json(line: str) -> Any:
         return json.loads(line)
     except json.JSONDecodeError as error:
         return Unreadable(f"is not JSON ({error.msg} at column {error.colno}); mend the line or delete it")
+    except ValueError as error:                  # a whole number of thousands of digits
+        return Unreadable(f"is not JSON ({error}); mend the line or delete it")
     except RecursionError:
         return Unreadable("is nested too deeply to be a record; delete the line")
 
@@ -100,7 +108,7 @@ def _read_json(file: File, moved: Moved) -> Found:
             problem: Exception | None = None
             try:
                 record, end = decoder.raw_decode(text, at)
-            except (json.JSONDecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:
                 problem, end = error, len(text)
             if end == len(text) and not ended and end - at <= LONGEST:  # a record may go on in what comes next
                 more = stream.read(max(PIECE, end - at))
@@ -190,8 +198,6 @@ class _Feed:
 
 @READERS.add("parquet")
 def _read_parquet(file: File, moved: Moved) -> Found:
-    import pyarrow.parquet as pq
-
     with _seekable(file, moved) as handle, pq.ParquetFile(handle) as table:
         there = table.schema_arrow.names
         wanted = [name for name in file.source.columns if name in there]
@@ -201,13 +207,20 @@ def _read_parquet(file: File, moved: Moved) -> Found:
         for group in range(table.num_row_groups):
             size = table.metadata.row_group(group).num_rows
             try:
-                for number, batch in enumerate(table.iter_batches(256, [group], wanted)):
-                    for offset, record in enumerate(batch.to_pylist()):
-                        yield row + number * 256 + offset + 1, record
+                for number, batch in enumerate(table.iter_batches(ROWS, [group], wanted)):
+                    for offset in range(len(batch)):
+                        yield row + number * ROWS + offset + 1, _row(batch, offset)
             except BROKEN as error:
-                yield row + 1, Unreadable(f"begins {size} damaged rows ({str(error).splitlines()[0]}); "
-                                          "replace the file to have them")
+                yield row + 1, Unreadable(f"begins a group of {size} rows of which some are damaged "
+                                          f"({str(error).splitlines()[0]}); replace the file to have them all")
             row += size
+
+
+def _row(batch: pa.RecordBatch, at: int) -> Any:
+    try:
+        return {name: batch.column(name)[at].as_py() for name in batch.schema.names}
+    except ValueError as error:
+        return Unreadable(f"cannot be shown as text ({error}); mend the row or delete it")
 
 
 def _seekable(file: File, moved: Moved) -> BinaryIO:
@@ -215,7 +228,7 @@ def _seekable(file: File, moved: Moved) -> BinaryIO:
     stream = open_bytes(file, moved)
     if not compression_of(file.path):
         return stream
-    unpacked = cast(BinaryIO, tempfile.TemporaryFile())
+    unpacked = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115  the caller closes it
     with stream:
         while block := stream.read(PIECE):
             unpacked.write(block)

@@ -122,7 +122,6 @@ def _hidden(path: Path) -> bool:
 
 
 def _name(path: Path, workspace: Workspace) -> str:
-    for root in (workspace.path, ASSETS):
-        if path.is_relative_to(root):
-            return path.relative_to(root).as_posix()
-    return str(path)
+    root = next((root for root in (workspace.path, ASSETS) if path.is_relative_to(root)), None)
+    name = path.relative_to(root).as_posix() if root else str(path)
+    return os.fsencode(name).decode("utf-8", "replace")     # old disks hold names that are no UTF-8

@@ -65,18 +65,17 @@ def config_from(folder: Path) -> ModelConfig:
 
 def _llama(path: Path, family: str, values: dict[str, Any]) -> dict[str, Any]:
     """Llama's and Qwen3's words; what is left out means what their classes take it to mean."""
-    def stated(name: str) -> Any:
-        return _stated(path, values, name)
-
-    heads = stated("num_attention_heads")
+    heads, width = _whole(path, "num_attention_heads", values), _whole(path, "hidden_size", values)
     theta = (values.get("rope_parameters") or {}).get("rope_theta") or values.get("rope_theta") or 10_000.0
-    own_head = 128 if family == "qwen3" else _whole(path, "hidden_size", values) // _whole(
-        path, "num_attention_heads", values)
+    own_head = 128 if family == "qwen3" else width // heads
+    kv_heads = values.get("num_key_value_heads", 32 if family == "qwen3" else heads) or heads
     numbers = {
-        "vocab_size": stated("vocab_size"), "context_length": stated("max_position_embeddings"),
-        "num_layers": _whole(path, "num_hidden_layers", values), "hidden_size": _whole(path, "hidden_size", values),
-        "num_heads": heads, "num_kv_heads": values.get("num_key_value_heads") or heads,
-        "head_size": values.get("head_dim") or own_head, "intermediate_size": stated("intermediate_size"),
+        "vocab_size": _stated(path, values, "vocab_size"),
+        "context_length": _stated(path, values, "max_position_embeddings"),
+        "num_layers": _whole(path, "num_hidden_layers", values), "hidden_size": width,
+        "num_heads": heads, "num_kv_heads": kv_heads,
+        "head_size": values.get("head_dim") or own_head,
+        "intermediate_size": _stated(path, values, "intermediate_size"),
         "norm_eps": values.get("rms_norm_eps", 1e-6), "rope_theta": theta,
         "tied_embeddings": values.get("tie_word_embeddings", False),
         "attention_bias": values.get("attention_bias", False), "dropout": values.get("attention_dropout", 0.0),

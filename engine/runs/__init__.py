@@ -60,6 +60,8 @@ def resume(run: Run) -> Run:
     if status.state == "paused":
         run.request("resume")
         return run
+    if status.active and run.requested("pause", take=True):
+        return run  # it had not paused yet
     if status.active:
         raise UserError(f"run {run.name} is already running (process {status.pid}); watch it, or stop it first.",
                         where=run.name)

@@ -14,7 +14,7 @@ import time
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning
 import torch
@@ -26,10 +26,13 @@ from engine.recipe import Recipe
 from engine.runs import checkpoint
 from engine.runs.checkpoint import Position
 from engine.runs.metrics import Metrics
-from engine.runs.worker import Worker
 from engine.stages.base import NotFinite, Stage
 from engine.tokens import tokenizer as bpe
+from engine.tokens.batches import TokenData
 from engine.tokens.shards import bits_per_byte
+
+if TYPE_CHECKING:
+    from engine.runs.worker import Worker
 
 LOG_SECONDS = 10.0
 PAUSE_SECONDS = 0.1
@@ -38,17 +41,18 @@ PAUSE_SECONDS = 0.1
 class Boundary(lightning.Callback):
     """Keeps the run folder truthful at every step boundary."""
 
-    def __init__(self, worker: Worker, recipe: Recipe, tokens: Path, position: Position, begun: Path | None) -> None:
-        self.worker, self.run, self.recipe = worker, worker.run, recipe
-        self.tokenizer_path, self.position, self.begun = tokens / "tokenizer.json", position, begun
-        self.tokenizer = bpe.load(self.tokenizer_path)
+    def __init__(self, worker: Worker, recipe: Recipe, stage: Stage, data: TokenData, tokenizer: Path,
+                 position: Position, begun: Path | None) -> None:
+        self.worker, self.run, self.recipe, self.stage, self.data = worker, worker.run, recipe, stage, data
+        self.tokenizer_path, self.tokenizer = tokenizer, bpe.load(tokenizer)
+        self.position, self.begun = position, begun
         self.metrics = Metrics(self.run, position.tokens)
         self.seen = self.saved = position.step
         self.logged = -math.inf
         # Lightning puts a handler of its own before the worker's, which would leave in mid-accumulation.
         self.handler = signal.getsignal(signal.SIGTERM)
 
-    def on_train_start(self, trainer: lightning.Trainer, stage: Stage) -> None:
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self.handler)
         self.worker.tell(self.position.step, self.recipe.train.max_steps, "first step")
@@ -56,35 +60,37 @@ class Boundary(lightning.Callback):
             checkpoint.restore_optimizer(self.begun, trainer.optimizers[0])
         else:
             # What would fail at the first validation, such as memory, fails now.
-            stage.validate(islice(trainer.datamodule.val_dataloader(), 2))
+            self.stage.validate(islice(self.data.val_dataloader(), 2))
         self.metrics.go_on()
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, stage: Stage, *_: Any) -> None:
-        if stage.steps == self.seen:
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any, **__: Any) -> None:
+        if self.stage.steps == self.seen:
             return  # amid an accumulation
-        step = self.seen = stage.steps
+        step = self.seen = self.stage.steps
         train, asked = self.recipe.train, self._asked()
         ends, stops = step == train.max_steps, "stop" in asked and step < train.max_steps
         saves = ends or step % train.checkpoint_every == 0
         validates = saves or step % train.validate_every == 0
         samples = "sample" in asked or (train.sample_every and (ends or step % train.sample_every == 0))
-        if self.metrics.add(stage.last) or validates or samples or asked:
+        if self.metrics.add(self.stage.last) or validates or samples or asked:
             self._write(step)
         if not (validates or samples or asked):
             return
-        val_loss = self._validate(trainer, stage) if validates else None
+        val_loss = self._validate() if validates else None
         if samples:
-            self._sample(stage)
+            self._sample()
         if stops:
             self.worker.state("stopping")
-        if saves or stops or asked & {"pause", "checkpoint"}:
-            self._save(trainer, stage, val_loss, must=ends or stops)
-        if not ends and (stops or ("pause" in asked and self._stopped_while_paused())):
-            self._save(trainer, stage, val_loss, must=True)
+        elif "pause" in asked and not ends:
+            self._save(trainer.optimizers[0], val_loss)
+            stops = self._stopped_while_paused()
+        if saves or stops or "checkpoint" in asked:
+            self._save(trainer.optimizers[0], val_loss, must=ends or stops)
+        if stops:
             raise Stopped
         self.metrics.go_on()
 
-    def on_exception(self, trainer: lightning.Trainer, stage: Stage, exception: BaseException) -> None:
+    def on_exception(self, trainer: lightning.Trainer, *_: Any, **__: Any) -> None:
         self.metrics.write()
 
     # Inside ---------------------------------------------------------------------------------------
@@ -105,33 +111,34 @@ class Boundary(lightning.Callback):
             self.logged = time.monotonic()
             print(f"step {step} of {of}: loss {loss:.4f}, {speed:,.0f} tokens/s", flush=True)
 
-    def _validate(self, trainer: lightning.Trainer, stage: Stage) -> float:
-        loader = trainer.datamodule.val_dataloader()
-        loss = stage.validate(loader)
-        texts = loader.source
-        bits = bits_per_byte(loss, texts.num_tokens, texts.num_bytes)
+    def _validate(self) -> float:
+        stage, looked_at = self.stage, self.data.validation()
+        loss = stage.validate(self.data.val_dataloader())
+        bits = bits_per_byte(loss, looked_at.num_tokens, looked_at.num_bytes)
         self.metrics.row(**{"step": stage.steps, "time": time.time(), "tokens": stage.tokens, "val/loss": loss,
                             "val/perplexity": math.exp(min(loss, 700.0)), "val/bits_per_byte": bits,
                             "memory/peak_gib": _peak_gib(stage.device)})
         print(f"step {stage.steps}: validation loss {loss:.4f}, {bits:.4f} bits per byte", flush=True)
         return loss
 
-    def _sample(self, stage: Stage) -> None:
+    def _sample(self) -> None:
         end = bpe.end_of_text(self.tokenizer)
         for prompt in self.recipe.train.sample_prompts:
             ids = self.tokenizer.encode(prompt, add_special_tokens=False).ids or [end]
             dice = torch.Generator().manual_seed(self.recipe.seed)
-            made = generate(stage.model, torch.tensor([ids]), self.recipe.train.sample_tokens, generator=dice, end=end)
-            self._event("sample", step=stage.steps, prompt=prompt, text=self.tokenizer.decode(made))
+            made = generate(self.stage.model, torch.tensor([ids]), self.recipe.train.sample_tokens, generator=dice,
+                            end=end)
+            self._event("sample", step=self.stage.steps, prompt=prompt, text=self.tokenizer.decode(made))
 
-    def _save(self, trainer: lightning.Trainer, stage: Stage, val_loss: float | None, *, must: bool) -> None:
+    def _save(self, optimizer: torch.optim.Optimizer, val_loss: float | None, *, must: bool = False) -> None:
         """Save this step's state once. Without room training goes on and says so, unless this is the last chance."""
+        stage = self.stage
         if self.saved == stage.steps:
             return
         position = replace(self.position, step=stage.steps, tokens=stage.tokens)
         try:
-            path, best = checkpoint.save(self.run, stage.model, trainer.optimizers[0], self.tokenizer_path, position,
-                                         val_loss, self.recipe.train.keep_last)
+            path, best = checkpoint.save(self.run, stage.model, optimizer, self.tokenizer_path, position, val_loss,
+                                         self.recipe.train.keep_last)
         except UserError as problem:
             if must:
                 raise

@@ -117,8 +117,6 @@ def save(run: Run, model: Decoder, optimizer: Optimizer, tokenizer: Path, positi
     Returns its path and whether it is the best so far. Raises UserError when there is no room;
     the checkpoints that there were are unharmed then.
     """
-    from safetensors.torch import save_file
-
     from engine.model import pretrained
 
     tensors, plain = _flat(optimizer.state_dict()["state"])
@@ -128,7 +126,7 @@ def save(run: Run, model: Decoder, optimizer: Optimizer, tokenizer: Path, positi
     with files.making(folder) as made:
         pretrained.save(model, made, tokenizer)
         (made / "state").mkdir()
-        save_file(tensors, made / OPTIMIZER)
+        _write_tensors(made / OPTIMIZER, tensors)
         files.write_json(made / POSITION, {**asdict(position), "optimizer": plain})
         listed = {str(path.relative_to(made)): {"bytes": path.stat().st_size, "xxh3": _checksum(path)}
                   for path in sorted(made.rglob("*")) if path.is_file()}
@@ -167,6 +165,16 @@ def _flat(state: dict[int, dict[str, Any]]) -> tuple[dict[str, Any], dict[str, A
             else:
                 plain[f"{number}.{name}"] = value
     return tensors, plain
+
+
+def _write_tensors(path: Path, tensors: dict[str, Any]) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:  # which is how a full disk looks from there
+        raise files.unwritable(path, OSError(str(error))) from error
 
 
 def _checksum(path: Path) -> str:

@@ -8,7 +8,7 @@ from engine.recipe import Recipe
 
 
 def not_finite(step: int, recipe: Recipe, precision: str, kept: Path | None) -> str:
-    """For a loss or gradient that is NaN or infinite, remedies by how often they help; `kept` is the last checkpoint."""
+    """For a loss or gradient that is NaN or infinite; `kept` is the last checkpoint."""
     remedies = [f"a lower learning rate (optim.lr is {recipe.optim.lr:g})",
                 f"a longer warmup (schedule.warmup_steps is {recipe.schedule.warmup_steps})"]
     if not 0 < recipe.train.max_grad_norm <= 1:

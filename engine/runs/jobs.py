@@ -79,6 +79,8 @@ def export(worker: Worker, recipe: Recipe) -> Recipe:
 def _dataset(worker: Worker, recipe: Recipe) -> Path:
     from engine.corpus.pipeline import curate as make
 
+    if found := _made(worker, recipe, "dataset"):
+        return found
     folder = make(recipe.corpus, worker.workspace, recipe.name, worker.progress)
     worker.keep(dataset=_relative(worker, folder))
     return folder
@@ -87,8 +89,21 @@ def _dataset(worker: Worker, recipe: Recipe) -> Path:
 def _tokens(worker: Worker, recipe: Recipe) -> Path:
     from engine.tokens.shards import tokenize as make
 
+    if found := _made(worker, recipe, "tokens"):
+        return found
     folder = make(recipe.tokens, _dataset(worker, recipe), worker.workspace, recipe.name, worker.progress)
     worker.keep(tokens=_relative(worker, folder))
+    return folder
+
+
+def _made(worker: Worker, recipe: Recipe, kind: str) -> Path | None:
+    """What this run, or the run whose checkpoint it looks at, worked on before. The corpus may have changed
+    since; the model that was trained on it has not."""
+    path = {**_source(worker, recipe).made(), **worker.made}.get(kind)
+    folder = worker.workspace.path / path if path else None
+    if folder is None or not (folder / files.MANIFEST).exists():
+        return None
+    worker.keep(**{kind: _relative(worker, folder)})
     return folder
 
 
@@ -114,7 +129,8 @@ def _checkpoint(worker: Worker, recipe: Recipe, which: str) -> Path:
 
 def _source(worker: Worker, recipe: Recipe) -> Run:
     """The run whose checkpoint is looked at: the one that the recipe names, or this one."""
-    return find(recipe.from_run, worker.workspace) if recipe.from_run else worker.run
+    trains = "train" in recipe.jobs
+    return find(recipe.from_run, worker.workspace) if recipe.from_run and not trains else worker.run
 
 
 def _relative(worker: Worker, path: Path) -> str:

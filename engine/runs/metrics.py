@@ -46,7 +46,7 @@ class Metrics:
         norms = torch.stack([step.grad_norm for step in steps]).tolist()
         self._due = time.perf_counter()
         self.speed = (steps[-1].tokens - self._tokens) / max(1e-9, self._due - self._begun)
-        rows = []
+        rows: list[dict[str, Any]] = []
         for (step, moment), loss, norm in zip(self._held, losses, norms, strict=True):
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 self._put(rows)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import lightning
 import torch
@@ -21,11 +23,11 @@ from engine.runs.callbacks import Boundary
 from engine.runs.checkpoint import Position
 from engine.runs.doctor import not_finite
 from engine.runs.metrics import cut
-from engine.runs.worker import Worker
 from engine.stages.base import NotFinite, Stage
 from engine.tokens.batches import TokenData
 
-LIGHTNING_PRECISION = {"bf16": "bf16-mixed", "float32": "32-true"}
+if TYPE_CHECKING:
+    from engine.runs.worker import Worker
 
 
 def train(worker: Worker, recipe: Recipe, tokens: Path) -> Path:
@@ -55,7 +57,8 @@ def train(worker: Worker, recipe: Recipe, tokens: Path) -> Path:
     data = TokenData(tokens, recipe.model.context_length, recipe.train.micro_batch_size, recipe.seed,
                      first_batch=position.step * recipe.train.accumulation,
                      validation_batches=recipe.train.validation_batches)
-    _fit(worker, recipe, position, stage, data, Boundary(worker, recipe, tokens, position, begun))
+    boundary = Boundary(worker, recipe, stage, data, tokens / "tokenizer.json", position, begun)
+    _fit(worker, recipe, position, stage, data, boundary)
     return checkpoint.best(run)
 
 
@@ -92,7 +95,9 @@ def _fit(worker: Worker, recipe: Recipe, position: Position, stage: Stage, data:
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(position.matmul_precision)
     try:
-        _lightning(worker.run.path, recipe, position, boundary).fit(stage, datamodule=data)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\.")  # of what we do on purpose
+            _lightning(worker.run.path, recipe, position, boundary).fit(stage, datamodule=data)
     except NotFinite as problem:
         kept = worker.run.checkpoints
         sentence = not_finite(problem.step, recipe, position.precision, kept[-1] if kept else None)
@@ -113,7 +118,7 @@ def _lightning(folder: Path, recipe: Recipe, position: Position, boundary: Bound
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     return lightning.Trainer(
         accelerator="gpu" if position.device == "cuda" else "cpu", devices=1,
-        precision=LIGHTNING_PRECISION[position.precision],
+        precision="bf16-mixed" if position.precision == "bf16" else "32-true",
         max_steps=recipe.train.max_steps - position.step, max_epochs=-1,
         accumulate_grad_batches=recipe.train.accumulation, callbacks=[boundary],
         # Under SLURM Lightning would otherwise catch signals to save and requeue by itself.

@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 import traceback
+from contextlib import suppress
 from typing import Any
 
 from engine import files
@@ -41,8 +42,8 @@ class Worker:
             self._tell(state="running", pid=os.getpid(), host=platform.node(), started=time.time(), error="",
                        message="starting", flush=True)
             self.run.event("state", state="running")
-            signal.signal(signal.SIGTERM, lambda *_: self.run.request("stop"))
-            signal.signal(signal.SIGINT, lambda *_: self.run.request("stop"))
+            handlers = {number: signal.signal(number, lambda *_: self.run.request("stop"))
+                        for number in (signal.SIGTERM, signal.SIGINT)}
             heart = threading.Thread(target=self._beat, daemon=True)
             heart.start()
             state, error = "finished", ""
@@ -70,7 +71,10 @@ class Worker:
             if error:
                 print(error, flush=True)
             self._tell(state=state, error=error, ended=time.time(), eta_seconds=None, flush=True)
-            self.run.event("state", state=state, error=error)
+            with suppress(OSError):
+                self.run.event("state", state=state, error=error)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
             return state
 
     # What jobs call --------------------------------------------------------------------------------

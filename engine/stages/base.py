@@ -17,6 +17,7 @@ import lightning
 import torch
 from torch import Tensor, nn
 
+from engine.model.decoder import Decoder
 from engine.optim import Optimizer, Schedule
 from engine.stages import StageConfig, TrainConfig
 
@@ -45,13 +46,15 @@ class Stage(lightning.LightningModule):
     `steps` and `tokens` say how far training is; set both to go on from a checkpoint.
     """
 
-    def __init__(self, model: nn.Module, config: StageConfig, train: TrainConfig, optim: Optimizer,
+    model: Decoder
+    last: Step  # the newest one
+
+    def __init__(self, model: Decoder, config: StageConfig, train: TrainConfig, optim: Optimizer,
                  schedule: Schedule, seed: int) -> None:
         super().__init__()
         self.model, self.config, self.train_config = model, config, train
         self.optim, self.schedule, self.seed = optim, schedule, seed
         self.steps = self.tokens = 0
-        self.last: Step | None = None
         self._count, self._total = 0, torch.zeros(())
 
     def loss(self, batch: Any) -> tuple[Tensor, int]:

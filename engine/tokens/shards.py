@@ -176,9 +176,17 @@ class _Writer:
         return self.tokens
 
 
+def document_lengths(folder: Path) -> np.ndarray:
+    """Tokens of each document of both splits, the end of text included, (N,) int64; a UserError if a file is damaged."""
+    try:
+        return np.concatenate([np.diff(np.load(folder / f"{s}-documents.npy", mmap_mode="r")) for s in SPLITS])
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} is damaged ({error}); delete it and tokenize again.", where=str(folder)) from None
+
+
 def _lengths(folder: Path) -> dict[str, Any]:
     """Tokens per document of both splits, the end of text included: histogram and percentiles."""
-    lengths = np.concatenate([np.diff(np.load(folder / f"{s}-documents.npy", mmap_mode="r")) for s in SPLITS])
+    lengths = document_lengths(folder)
     # Powers of two and their middles: the bars end at the lengths that one chooses a context from.
     edges, longest = [1], int(lengths.max())
     while edges[-1] <= longest:

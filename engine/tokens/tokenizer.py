@@ -141,3 +141,16 @@ def bytes_per_token(tokenizer: Tokenizer) -> np.ndarray:
         table[i] = len(added.content.encode())
     table[end_of_text(tokenizer)] = 0
     return table
+
+
+def pieces(tokenizer: Tokenizer, text: str) -> list[tuple[int, str]]:
+    """The tokens of a text as (id, the characters it stands for), so that the characters make up the text again.
+
+    A character of several tokens stands at the first of them; the others are empty.
+    """
+    encoding = tokenizer.encode(text, add_special_tokens=False)
+    found, done = [], 0
+    for token, (_, end) in zip(encoding.ids, encoding.offsets, strict=True):
+        found.append((token, text[done:max(done, end)]))
+        done = max(done, end)
+    return found

@@ -71,7 +71,8 @@ def test_a_generator_repeats_and_none_leaves_training_alone():
 def test_text_goes_on_past_the_context(form):
     model, prompt = decoder(form), tokens(1, 30)
     text = generate(model, prompt, 60, temperature=0)
-    assert len(text) == 60 and all(0 <= token < VOCABULARY for token in text)
+    assert len(text) == 60
+    assert all(0 <= token < VOCABULARY for token in text)
     assert text[:3] == generate(model, prompt, 3, temperature=0), "the same until the context is full"
     # Full after 30 + 2 tokens: the next comes of the last 16 alone.
     whole = torch.cat((prompt, torch.tensor([text])), dim=1)

@@ -31,7 +31,8 @@ def stir(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
     dice = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in module.named_parameters():
-            parameter.normal_(1.0 if "norm" in name or "ln_" in name else 0.0, 0.15, generator=dice)
+            scale = name.endswith("weight") and ("norm" in name or "ln_" in name)
+            parameter.normal_(1.0 if scale else 0.0, 0.15, generator=dice)
     return module.eval()
 
 

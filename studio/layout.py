@@ -1,0 +1,45 @@
+"""Layout: how a page's cards stand, and the frames around pictures and results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import panel as pn
+import panel_material_ui as pmui
+from panel.viewable import Viewable
+
+
+def split(main: list[Viewable], aside: list[Viewable], *, left: str = "minmax(0, 7fr)", right: str = "minmax(0, 5fr)") -> Viewable:
+    """Two columns where there is room, the second one staying in sight; else one below the other."""
+    return pmui.FlexBox(stack(*main), stack(*aside), sizing_mode="stretch_width", margin=0, sx={
+        "display": "grid", "gridTemplateColumns": {"xs": "minmax(0, 1fr)", "lg": f"{left} {right}"}, "gap": "20px",
+        "alignItems": "start", "& > *": {"width": "100%", "minWidth": 0},
+        "& > :last-child": {"position": {"lg": "sticky"}, "top": "20px"}})
+
+
+def pair(*views: Viewable) -> Viewable:
+    """Equals side by side, as many as there is room for."""
+    return pmui.FlexBox(*views, sizing_mode="stretch_width", margin=0, sx={
+        "display": "grid", "gridTemplateColumns": "repeat(auto-fit, minmax(340px, 1fr))", "gap": "20px",
+        "alignItems": "start", "& > *": {"width": "100%", "minWidth": 0}})
+
+
+def stack(*views: Viewable, gap: str = "20px", **params: Any) -> pn.Column:
+    """One below the other."""
+    return pn.Column(*views, **{"sizing_mode": "stretch_width", "margin": 0, "styles": {"gap": gap}, **params})
+
+
+def actions(*views: Viewable) -> Viewable:
+    """Buttons in a row."""
+    return pmui.FlexBox(*views, sizing_mode="stretch_width", margin=0, gap="10px", align_items="center")
+
+
+def button(label: str, icon: str, act: Any, *, main: bool = False, **params: Any) -> pmui.Button:
+    """A button that does one thing; `main` for the one that the page is for."""
+    return pmui.Button(label=label, icon=icon, on_click=lambda *_: act(), margin=0,
+                       **{"variant": "contained" if main else "outlined", "color": "primary", **params})
+
+
+def picture(element: Any = None, **params: Any) -> pn.pane.HoloViews:
+    """The frame of a still figure; a new `object` replaces it."""
+    return pn.pane.HoloViews(element, **{"sizing_mode": "stretch_width", "margin": 0, "linked_axes": False, **params})

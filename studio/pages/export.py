@@ -1,0 +1,133 @@
+"""Export: a checkpoint becomes a bundle, and the proof that the bundle is the same model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import panel_material_ui as pmui
+from panel.viewable import Viewable
+
+from engine import files, runs
+from engine.config import UserError
+from studio import figures
+from studio.forms import Form
+from studio.layout import actions, button, picture, split, stack
+from studio.page import Page
+from studio.texts import Text, path, shell_line, verdict
+from studio.views import age, banner, card, empty, join, press, txt
+
+FILES = {"model.onnx": "the model, in ONNX", "tokenizer.json": "its tokenizer", "config.json": "its shape",
+         "parity.json": "the proof", "README.md": "its card", "genai_config.json": "for onnxruntime-genai",
+         "generation_config.json": "how it writes by default"}
+
+
+class Export(Page):
+    title, icon, noun = "Export", "inventory_2", "export"
+    line = "A checkpoint becomes an ONNX bundle that runs without PyTorch, with the proof that it is the same model."
+    sections = ("export",)
+
+    def view(self) -> Viewable:
+        self.run = pmui.Select(label="Run", options=[], size="small", sizing_mode="stretch_width", margin=0)
+        self.run.param.watch(lambda *_: self._tell(), "value")
+        self.go = button("Export", "play_arrow", self.start, main=True)
+        self.words = Text(on_press=self.session.goto)
+        self.chosen = pmui.Select(label="Bundle", options=[], size="small", width=360, margin=0)
+        self.chosen.param.watch(lambda *_: self._show(), "value")
+        self.nothing = card(Text(empty("There is no bundle yet. Export a run that has a checkpoint; a run from Train that was "
+                                       "asked to export has its bundle already.", "inventory_2")))
+        self.failed = Text(on_press=lambda name: self.session.goto("runs", run=name))
+        self.verdict, self.cases, self.where, self.contents, self.about = Text(), picture(), Text(), Text(), Text()
+        self.results = stack(
+            card(actions(self.chosen, button("Talk to it", "forum", self._talk)), self.verdict, self.cases, title="Bundle"),
+            card(self.where, self.contents, title="Files"),
+            card(self.about, title="Card", line="What goes with the model, so that others know what it is."), visible=False)
+        self._seen: Any = None
+        self.session.draft.param.watch(lambda *_: self._tell(), "version")
+        return split([card(self.run, Form("export", self.session), self.words, self.go, title="Export a run")],
+                     [self.failed, self.nothing, self.results], left="minmax(0, 4fr)", right="minmax(0, 8fr)")
+
+    def shown(self) -> None:
+        self._look()
+
+    def tick(self) -> None:
+        self._look()
+
+    def _look(self) -> None:
+        """Which runs can be exported, which bundles there are, and which exports failed."""
+        found = runs.listing(self.session.workspace)
+        able = [run.name for run in found if run.checkpoints]
+        if able != self.run.options:
+            wanted = self.session.run if self.session.run in able else self.run.value
+            self.run.param.update(options=able, value=wanted if wanted in able else next(iter(able), None))
+        bundles = self.session.workspace.listing("bundles")
+        seen = ([(b.name, b.stat().st_mtime) for b in bundles], able, [(run.name, run.status().state) for run in found])
+        if seen == self._seen:
+            return
+        self._seen, names = seen, [bundle.name for bundle in bundles]
+        wanted = self.session.bundle if self.session.bundle in names and self.chosen.value is None else self.chosen.value
+        self.chosen.param.update(options=names, value=wanted if wanted in names else next(iter(names), None))
+        self.nothing.visible, self.results.visible = not names, bool(names)
+        self.failed.html = join(_refusal(run) for run in found[:20])
+        self._tell()
+        self._show()
+
+    def _tell(self) -> None:
+        wrong = [p.sentence for p in self.session.draft.problems if p.field.startswith("export")]
+        self.go.param.update(disabled=bool(wrong) or not self.run.value, description=wrong[0] if wrong else "Start the export")
+        self.words.html = shell_line(f"studio export {self.run.value}", self.session.workspace) if self.run.value else banner(
+            "info", "No run has a checkpoint yet.", press("Go to Train", "stages"))
+
+    def start(self) -> None:
+        source = self.session.attempt(runs.find, self.run.value, self.session.workspace)
+        recipe = source and self.session.attempt(runs.recipe_of, source)
+        if recipe:
+            self.session.start(recipe.replace(jobs=["export"], from_run=source.name, name=f"{source.name}-export"[:80],
+                                              export=self.session.draft.settled.export.dump()))
+
+    # The bundle -----------------------------------------------------------------------------------------
+
+    def _talk(self) -> None:
+        self.session.goto("inference", bundle=self.chosen.value or "")
+
+    def _show(self) -> None:
+        if not self.chosen.value:
+            return
+        bundle = self.session.workspace.place("bundles") / self.chosen.value
+        try:
+            parity, manifest = files.read_json(bundle / "parity.json"), files.read_json(bundle / files.MANIFEST)
+        except UserError as error:
+            self.verdict.html, self.cases.object = verdict(False, "This bundle has no proof", error.sentence), None
+            return
+        self.verdict.html = _verdict(parity)
+        self.cases.object = figures.parity(parity["cases"], parity["tolerance"])
+        self.where.html = path(bundle)
+        self.contents.html = _contents(bundle, manifest)
+        card_text = next((p for p in (bundle / "README.md", bundle / "card.md") if p.exists()), None)
+        text = card_text.read_text(encoding="utf-8", errors="replace") if card_text else "The bundle has no card."
+        self.about.html = txt('<pre class="card">{}</pre>', text)
+
+
+def _verdict(parity: dict[str, Any]) -> Any:
+    return verdict(bool(parity["passed"]), "Parity passed: it is the same model" if parity["passed"] else
+                   "Parity FAILED: it is not the same model", str(parity["sentence"]))
+
+
+def _refusal(run: runs.Run) -> Any:
+    """The verdict on an export that was refused."""
+    if run.status().state != "failed":
+        return txt("")
+    failed = next((event for event in run.rows("events")[0] if event.get("kind") == "parity" and not event.get("passed")), None)
+    if failed is None:
+        return txt("")
+    return join([verdict(False, f"Run {run.name}: parity FAILED", f"{failed.get('sentence', '')} No bundle was made."),
+                 txt('<p class="more">{}, {}</p>', age(failed.get("time", 0.0)), press("Look at the run", run.name))])
+
+
+def _contents(bundle: Path, manifest: dict[str, Any]) -> Any:
+    sizes = manifest.get("files") or {str(p.relative_to(bundle)): p.stat().st_size for p in sorted(bundle.rglob("*"))
+                                      if p.is_file()}
+    rows = join(txt('<tr><td><code>{}</code></td><td>{}</td><td class="num">{}</td></tr>', name,
+                    FILES.get(Path(name).name, ""), figures.byte_size(amount)) for name, amount in sizes.items())
+    total = txt('<tr><td><b>together</b></td><td></td><td class="num"><b>{}</b></td></tr>', figures.byte_size(sum(sizes.values())))
+    return txt('<div class="scroll"><table>{}{}</table></div>', rows, total)

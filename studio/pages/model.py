@@ -1,0 +1,96 @@
+"""Model: the shape of the decoder, and what it will cost, while one types."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from panel.viewable import Viewable
+
+from engine import files, hardware
+from engine.model import estimate
+from studio import figures
+from studio.forms import Form
+from studio.layout import picture, split, stack
+from studio.page import Page
+from studio.texts import Text, legend
+from studio.views import banner, card, join, number, size, tiles, txt
+
+TOKENS_PER_PARAMETER = 20  # Hoffmann et al. 2022
+
+
+class Model(Page):
+    title, icon, noun = "Model", "hub", "model"
+    line = "The shape of the decoder. The figures beside the form are estimated from it, while you type."
+    sections, command = ("model",), "train"
+
+    def view(self) -> Viewable:
+        self.facts, self.parts, self.fit, self.words = Text(), Text(), Text(), Text()
+        self.areas, self.bytes = picture(height=210), picture(height=64)
+        self._drawn: Any = None
+        self.session.draft.param.watch(lambda *_: self._tell(), "version")
+        self._tell()
+        self._draw()
+        form = card(Form("model", self.session, skip=("vocab_size",)), title="Decoder",
+                    line="Family and size fill in every number; each can be changed by itself.")
+        where = card(self.facts, self.areas, self.parts, title="Where the parameters sit")
+        memory = card(self.fit, self.bytes, self.words, title="Memory to train")
+        return split([form], [stack(where, memory)])
+
+    def shown(self) -> None:
+        self._tell()
+
+    def tick(self) -> None:
+        self._draw()
+
+    # The words move with every key, the pictures with the next tick ------------------------------------
+
+    def _tell(self) -> None:
+        recipe = self.session.draft.settled
+        config, parts = recipe.model, estimate.parts(recipe.model)
+        total = sum(parts.values())
+        self.facts.html = tiles([
+            ("Parameters", size(total)),
+            ("without embedding", size(estimate.non_embedding_parameters(config))),
+            ("FLOPs a token, training", size(estimate.flops_per_token(config))),
+            ("KV cache, full context", figures.byte_size(estimate.kv_cache_bytes(config))),
+        ])
+        self.parts.html = join([
+            legend((figures.PARTS[name], name, f"{count / total:.0%}") for name, count in parts.items() if count),
+            self._data(estimate.parameters(config))])
+        need, (all_of_it, free) = self._memory(), hardware.memory()
+        asked = sum(need.values())
+        sentence = (f"A step is estimated to need {figures.byte_size(asked)}. This machine has "
+                    f"{figures.byte_size(all_of_it)}, of which {figures.byte_size(free)} are free.")
+        if asked > free:
+            sentence += (" That does not fit: take a smaller micro-batch (Train), a shorter context or a smaller size." if
+                         asked > all_of_it else " Close other programs, or take a smaller micro-batch (Train).")
+        self.fit.html = banner("success" if asked <= free else "error" if asked > all_of_it else "warning", sentence)
+        self.words.html = join([
+            legend((figures.SERIES[place % len(figures.SERIES)], name, figures.byte_size(amount))
+                   for place, (name, amount) in enumerate(need.items())),
+            txt('<p class="more">Estimated for micro-batches of {} × {} tokens with {}; dashed: what is free here.</p>',
+                recipe.train.micro_batch_size, number(config.context_length), type(recipe.optim).__name__)])
+
+    def _memory(self) -> dict[str, int]:
+        recipe = self.session.draft.settled
+        return estimate.training_memory_bytes(
+            recipe.model, state_bytes_per_parameter=recipe.optim.state_bytes_per_parameter,
+            micro_batch_size=recipe.train.micro_batch_size, precision=recipe.train.precision)
+
+    def _data(self, parameters: int) -> Any:
+        """How much text the model would like, against the newest text that there is."""
+        newest = next(iter(self.session.workspace.listing("tokens")), None)
+        wish = f"It can use about {size(TOKENS_PER_PARAMETER * parameters)} tokens of text"
+        if newest is None:
+            return txt('<p class="more">{}.</p>', wish)
+        have = files.read_json(newest / files.MANIFEST)["summary"]["train"]["tokens"]
+        return txt('<p class="more">{}; the newest tokens ({}) have {}.</p>', wish, newest.name, size(have))
+
+    def _draw(self) -> None:
+        need, free = self._memory(), hardware.memory()[1]
+        tree = estimate.tree(self.session.draft.settled.model)
+        seen = (tree, need)
+        if seen != self._drawn:
+            self._drawn = seen
+            self.areas.object = figures.parameters(tree)
+            self.bytes.object = figures.memory(need, free)

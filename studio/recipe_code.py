@@ -1,0 +1,68 @@
+"""Show as code: the YAML and the command that do the same as a page."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import panel as pn
+import panel_material_ui as pmui
+
+from engine.config import UserError
+from engine.recipe import Recipe
+from studio.session import Session
+from studio.views import Fragment, Markup, banner, join, txt
+
+BASE = "demo"
+
+
+def recipe_code(session: Session, sections: tuple[str, ...], command: str) -> Any:
+    """A button that shows the sections of the draft as YAML, and the command line that does the same job."""
+    shown = Fragment()
+    dialog = pmui.Dialog(shown, title="The same, without the studio", close_on_click=True, show_close_button=True,
+                         width_option="md", title_variant="h6")
+
+    def refresh(*_: Any) -> None:
+        if dialog.open:
+            shown.html = code(session, sections, command)
+
+    def toggle(*_: Any) -> None:
+        dialog.open = True
+        refresh()
+
+    session.draft.param.watch(refresh, "version")
+    button = pmui.Button(label="Show as code", icon="code", variant="outlined", size="small", margin=0, on_click=toggle)
+    return pn.Row(button, dialog, margin=0)
+
+
+def code(session: Session, sections: tuple[str, ...], command: str) -> Markup:
+    """The YAML of the sections, and the command, each with a button that copies it."""
+    draft = session.draft
+    parts: list[tuple[str, str, str]] = [("yaml", "In a recipe", draft.to_yaml(*sections) or "# every setting is at its default")]
+    if draft.problems:
+        wrong = join(txt("<br>{}", str(problem)) for problem in draft.problems)
+        return banner("warning", txt("The settings are not right yet, so there is no command for them:{}", wrong))
+    if command:
+        place = "" if _default_place(session) else f" --workspace {shlex.quote(str(session.workspace.path))}"
+        parts.append(("command", "From the command line",
+                      f"studio {command} {' '.join([BASE, *_changes(session, command)])}{place}"))
+        parts.append(("python", "In Python", "from engine import runs\nfrom engine.recipe import Recipe\n\n"
+                      f"recipe = Recipe.load({str(session.draft_path)!r})\nrun = runs.start(recipe)"))
+    return txt('<div class="codes">{}</div>', join(
+        txt('<h3>{1}</h3><div class="code {0}"><pre id="{0}">{2}</pre>'
+            '<button type="button" class="press" data-copy="#{0}">Copy</button></div>', *each) for each in parts))
+
+
+def _changes(session: Session, command: str) -> list[str]:
+    """The overrides of the shipped recipe that the command starts from; its jobs are the command's."""
+    try:
+        changes = session.draft.changes(Recipe.load(BASE))
+    except UserError:
+        return []
+    return [change for change in changes if command == "run" or not change.strip("'").startswith("jobs=")]
+
+
+def _default_place(session: Session) -> bool:
+    from engine.workspace import Workspace
+
+    return Workspace().path == session.workspace.path

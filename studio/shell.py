@@ -1,0 +1,147 @@
+"""The shell: header, navigation in path order, theme and help around one page at a time."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+from urllib.parse import parse_qs, urlencode
+
+import panel as pn
+import panel_material_ui as pmui
+from panel.util import edit_readonly
+from panel.viewable import Viewable, Viewer
+
+from engine.workspace import ASSETS
+from studio.page import Page
+from studio.pages import PAGES
+from studio.recipe_code import recipe_code
+from studio.session import Session
+from studio.theme import LOGO, PAGE_SX, THEME
+from studio.views import Fragment, Markup, heading, icon, txt
+
+log = logging.getLogger("studio")
+
+TICK_MILLISECONDS = 500
+SETTLE_SECONDS = 0.8  # a page that was just mounted is left in peace until the browser has drawn it
+IN_ADDRESS = ("page", "run", "others", "bundle")
+
+
+class Studio(Viewer):
+    """The whole studio for one browser session. Pages are made when they are first shown, and then kept."""
+
+    def __init__(self, session: Session | None = None, **params: Any) -> None:
+        super().__init__(**params)
+        self.session = session or Session()
+        self.pages: dict[str, Page] = {cls.noun: cls(self.session) for cls in PAGES}
+        self._holders = {noun: pn.Column(visible=False, sizing_mode="stretch_width", margin=0, css_classes=[noun],
+                                         styles={"max-width": "1240px", "margin": "0 auto", "padding": "28px 32px 64px",
+                                                 "box-sizing": "border-box", "gap": "20px"}) for noun in self.pages}
+        self._mounted = 0.0
+        self.nav = pmui.MenuList(items=[{"label": p.title, "icon": p.icon} for p in PAGES], dense=False, margin=(8, 10),
+                                 sizing_mode="stretch_width", sx=NAV_SX)
+        self.nav.param.watch(self._navigate, "active")
+        self.help = pmui.Drawer(anchor="right", size=400, variant="temporary", margin=0)
+        self.view = pmui.Page(
+            meta_title="Training Studio", header=[Fragment(self._header(), on_press=self._press)],
+            sidebar=[self.nav], sidebar_width=208, sidebar_resizable=False, main=[*self._holders.values(), self.help],
+            theme_config=THEME, sx=PAGE_SX, dark_theme=self.session.dark, favicon=ASSETS / "theme" / "logo.svg")
+        with edit_readonly(self.view):
+            self.view.busy = False  # each toggle would walk the model tree, twice a second
+        self.view.param.watch(self._theme_chosen, "dark_theme")
+        self.session.param.watch(lambda *_: self.show(), "page")
+        self._follow_address()
+        self.show()
+
+    def __panel__(self) -> Viewable:
+        return self.view
+
+    # Pages -------------------------------------------------------------------------------------------
+
+    def show(self) -> None:
+        """Bring the session's page into sight; an unknown noun leads home."""
+        noun = self.session.page if self.session.page in self.pages else "home"
+        page, holder = self.pages[noun], self._holders[noun]
+        if not holder.objects:
+            holder.objects = [*self._title(page), page.view()]
+        for name, each in self._holders.items():
+            each.visible = name == noun
+        self.nav.active = (list(self.pages).index(noun),)
+        self._mounted = time.monotonic()
+        self.help.open = False
+        page.shown()
+
+    def _title(self, page: Page) -> list[Viewable]:
+        if not page.line:
+            return []
+        code = [recipe_code(self.session, page.sections, page.command)] if page.sections else []
+        return [pmui.FlexBox(heading(page.title, page.line), *code, gap="16px", margin=0, sizing_mode="stretch_width",
+                             flex_wrap="nowrap", align_items="flex-start")]
+
+    def _navigate(self, event: Any) -> None:
+        if event.new:
+            self.session.page = list(self.pages)[event.new[0] if isinstance(event.new, (tuple, list)) else event.new]
+
+    def tick(self) -> None:
+        """Twice a second: what is in sight looks at the world; the draft is kept."""
+        self.session.keep()
+        if time.monotonic() - self._mounted > SETTLE_SECONDS and self.session.page in self.pages:
+            self.pages[self.session.page].tick()
+
+    # Header ------------------------------------------------------------------------------------------
+
+    def _header(self) -> Markup:
+        return txt('<div class="header"><button type="button" class="name" data-press="home">{}<b>Training Studio</b>'
+                   '</button><span class="where" title="{}">{}<span>{}</span></span>'
+                   '<button type="button" class="press quiet" data-press="help" aria-label="Help">{}Help</button></div>',
+                   Markup(LOGO), "Workspace: everything is kept here", icon("folder_open"), self.session.workspace.path,
+                   icon("help_outline"))
+
+    def _press(self, what: str) -> None:
+        if what == "home":
+            self.session.goto("home")
+            return
+        page = self.pages.get(self.session.page, self.pages["home"])
+        text = (ASSETS / "help" / f"{page.noun}.md").read_text(encoding="utf-8")
+        self.help.objects = [pmui.Typography(text, margin=(72, 28, 32, 28), sizing_mode="stretch_width")]
+        self.help.open = not self.help.open
+
+    def _theme_chosen(self, event: Any) -> None:
+        self.session.dark = event.new
+
+    # Address -----------------------------------------------------------------------------------------
+
+    def _follow_address(self) -> None:
+        """Keep page and selection in the address, so that a reload, a link and the back button find them."""
+        location = pn.state.location
+        if location is None:
+            return
+        self._read_address()
+        location.param.watch(lambda *_: self._read_address(), "search")
+        self.session.param.watch(lambda *_: self._write_address(), list(IN_ADDRESS))
+
+    def _read_address(self) -> None:
+        asked = parse_qs((pn.state.location.search or "").removeprefix("?"))
+        found = {name: asked[name][0] for name in IN_ADDRESS if name in asked}
+        if found:
+            self.session.param.update(**found)
+
+    def _write_address(self) -> None:
+        shown = {name: getattr(self.session, name) for name in IN_ADDRESS if getattr(self.session, name)}
+        search = "?" + urlencode(shown)
+        if pn.state.location is not None and pn.state.location.search != search:
+            pn.state.location.search = search
+
+
+NAV_SX: dict[str, Any] = {
+    "& .MuiListItemButton-root": {"borderRadius": "8px", "paddingBlock": "7px", "marginBlock": "2px"},
+    "& .MuiListItemIcon-root": {"minWidth": "38px"},
+}
+
+
+def complain(error: Exception) -> None:
+    """What happens to an exception in a callback: the log has it all, the person sees one sentence."""
+    log.error("a callback failed", exc_info=error)
+    if pn.state.notifications is not None:
+        pn.state.notifications.error(f"Something went wrong here ({type(error).__name__}: {error}). "
+                                     "The studio's log has the details; runs go on.", duration=10_000)

@@ -1,0 +1,159 @@
+"""Texts: what documents, tokenizers and models wrote, shown as it is. Everything that comes in is escaped."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from engine.workspace import ASSETS, Workspace
+from studio.theme import STYLESHEET
+from studio.views import Fragment, Markup, icon, join, number, txt
+
+STYLE = (ASSETS / "theme" / "texts.css").read_text(encoding="utf-8")
+SURPRISED = math.log(1000)
+"""The surprise, in nats, from which on a token has the full colour: chances of one in a thousand."""
+
+
+class Text(Fragment):
+    """A fragment that shows texts."""
+
+    def __init__(self, html: Markup = Markup(""), **params: Any) -> None:
+        super().__init__(html, **{"stylesheets": [STYLESHEET, STYLE], **params})
+
+
+# The ledger ---------------------------------------------------------------------------------------------
+
+
+def step_name(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def reasons(step: Mapping[str, Any]) -> Markup:
+    """Why a step dropped what it dropped, with a bar for each reason."""
+    found = step["reasons"]
+    if not found:
+        return Markup("")
+    most = max(found.values())
+    rows = join(txt('<li>{}<i style="width:{:.1f}%"></i><span>{}</span></li>', reason, 100 * count / most, number(count))
+                for reason, count in found.items())
+    return txt('<h4>{}</h4><ul class="reasons">{}</ul>', step_name(step["step"]), rows)
+
+
+def all_reasons(steps: Iterable[Mapping[str, Any]]) -> Markup:
+    found = join(reasons(step) for step in steps)
+    return found or txt('<p class="nothing">No step dropped a document.</p>')
+
+
+def ledger(rows: Sequence[Mapping[str, Any]], most: int = 12) -> Markup:
+    """Documents that a step dropped or edited: why, and what stood there before and after."""
+    if not rows:
+        return txt('<p class="nothing">No document was dropped or edited here.</p>')
+    return txt('<div class="excerpts">{}{}</div>', join(_entry(row) for row in rows[:most]),
+               txt('<p class="more">and {} more in the ledger</p>', number(len(rows) - most)) if len(rows) > most else "")
+
+
+def _entry(row: Mapping[str, Any]) -> Markup:
+    sides = [("before" if row["action"] == "edited" else "text", row["before"])]
+    if row["action"] == "edited":
+        sides.append(("after", row["after"]))
+    return txt('<article class="excerpt"><header><i class="tag {0}">{0}</i><b>{1}</b><span>{2}</span><code>{3}</code></header>'
+               '<div class="pair">{4}</div></article>', row["action"], step_name(row["step"]), row["reason"] or "", row["id"],
+               join(txt('<div class="side"><small>{}</small><p class="prose">{}</p></div>', *side) for side in sides))
+
+
+def documents(rows: Sequence[Mapping[str, Any]], most: int = 5) -> Markup:
+    """Documents as they went on."""
+    return txt('<div class="excerpts">{}</div>', join(
+        txt('<article class="excerpt"><header><i class="tag kept">kept</i><code>{}</code></header><p class="prose">{}</p></article>',
+            row["id"], row["text"]) for row in rows[:most]))
+
+
+def quarantine(rows: Sequence[Mapping[str, Any]], of: int) -> Markup:
+    """Records that could not be read."""
+    if not of:
+        return txt('<p class="nothing">Everything could be read.</p>')
+    lines = join(txt('<tr><td><code>{}</code></td><td class="num">{}</td><td>{}</td></tr>', row["file"],
+                     row["line"] or "", row["reason"]) for row in rows)
+    more = txt('<p class="more">and {} more in quarantine.jsonl</p>', number(of - len(rows))) if of > len(rows) else ""
+    return txt('<div class="scroll"><table class="facts"><tr><th>file</th><th class="num">line</th><th>reason</th></tr>{}</table>'
+               "</div>{}", lines, more)
+
+
+# Tokens -------------------------------------------------------------------------------------------------
+
+
+def visible(piece: str) -> str:
+    """A piece of text with its line ends made visible."""
+    return piece.replace("\r", "␍").replace("\n", "↵\n").replace("\t", "⇥")
+
+
+def coloured(pieces: Sequence[tuple[int, str]]) -> Markup:
+    """Tokens as (id, text), neighbours told apart by colour, the id at the pointer."""
+    spans = join(txt('<span class="c{}" title="token {}">{}</span>', place % 5, token, visible(piece) or "·")
+                 for place, (token, piece) in enumerate(pieces))
+    return txt('<p class="tokens">{}</p>', spans)
+
+
+def surprise(prompt: str, tokens: Sequence[Mapping[str, Any]], alternatives: bool = True) -> Markup:
+    """What a model wrote after a prompt, coloured by how surprised it was.
+
+    Each token is {"text", "probability", "alternatives": [(text, probability), ...]}.
+    """
+    return txt('<p class="tokens"><span class="prompt">{}</span>{}</p>', prompt,
+               join(_surprising(token, alternatives) for token in tokens))
+
+
+def _surprising(token: Mapping[str, Any], alternatives: bool) -> Markup:
+    chance = max(1e-9, float(token["probability"]))
+    strength = min(1.0, -math.log(chance) / SURPRISED) * 62
+    if not alternatives:
+        return txt('<span class="s" style="--p:{:.0f}">{}</span>', strength, token["text"])
+    taken = False
+    rows = []
+    for text, probability in token["alternatives"]:
+        same = text == token["text"] and not taken
+        taken = taken or same
+        rows.append(txt('<tr class="{}"><td>{}</td><td>{}</td></tr>', "taken" if same else "", visible(text) or "·",
+                        percent(probability)))
+    if not taken:
+        rows.append(txt('<tr class="taken"><td>{}</td><td>{}</td></tr>', visible(token["text"]) or "·", percent(chance)))
+    return txt('<span class="s" style="--p:{:.0f}" tabindex="0">{}<span class="pop"><b>{}</b> likely<table>{}</table></span></span>',
+               strength, token["text"], percent(chance), join(rows))
+
+
+def percent(share: float) -> str:
+    """A share as people write it: 42 %, 0.3 %, under 0.01 %."""
+    value = 100 * share
+    if value >= 99.95 and share < 1:
+        return "over 99.9 %"
+    return f"{value:.0f} %" if value >= 10 else f"{value:.1f} %" if value >= 0.1 else (
+        f"{value:.2g} %" if value >= 0.01 else "under 0.01 %")
+
+
+# Facts --------------------------------------------------------------------------------------------------
+
+
+def verdict(passed: bool, title: str, sentence: str) -> Markup:
+    """A judgement that nobody overlooks."""
+    return txt('<div class="verdict {}" role="status">{}<div><h3>{}</h3><p>{}</p></div></div>', "passed" if passed else "failed",
+               icon("verified" if passed else "dangerous"), title, sentence)
+
+
+def path(where: Any) -> Markup:
+    """A path with a button that copies it."""
+    return txt('<div class="path"><code class="where">{}</code><button type="button" class="press" data-copy=".where">Copy'
+               "</button></div>", where)
+
+
+def shell_line(command: str, workspace: Workspace) -> Markup:
+    """The command that does what a button does."""
+    elsewhere = "" if Workspace().path == workspace.path else f" --workspace {shlex.quote(str(workspace.path))}"
+    return path(command + elsewhere)
+
+
+def legend(rows: Iterable[tuple[str, str, str]]) -> Markup:
+    """Colours with their names and values."""
+    return txt('<ul class="legend">{}</ul>', join(
+        txt('<li><i style="background:{}"></i>{} <b>{}</b></li>', colour, name, value) for colour, name, value in rows))
