@@ -12,6 +12,7 @@ from typing import Any
 
 import holoviews as hv
 import numpy as np
+from bokeh.core.properties import value
 
 if "bokeh" not in hv.Store.renderers:
     hv.extension("bokeh", logo=False)
@@ -20,6 +21,7 @@ PARTS = {"embedding": "#0f8577", "positions": "#7a8a12", "attention": "#5b6ee1",
          "norms": "#6b7280", "head": "#2a86c7"}
 KEPT, DROPPED, QUIET, GOOD, BAD = "#0f8577", "#c9493a", "#7d8a87", "#1f9256", "#d0443a"
 SERIES = ("#0f8577", "#c2570c", "#5b6ee1", "#b0388f", "#7a8a12", "#2a86c7", "#a3591d", "#6b7280")
+FONT = value("Roboto, Arial, sans-serif")
 EMPTY = {"xaxis": None, "yaxis": None, "show_grid": False}
 
 
@@ -77,7 +79,7 @@ def waterfall(steps: Sequence[Mapping[str, Any]], of: str = "documents") -> Any:
                * hv.Rectangles(gone, dims, ["step", "amount", "share"]).opts(
                    color=DROPPED, alpha=0.55, line_alpha=0,
                    tools=_hover(("step", "@step"), ("dropped", "@amount"), ("of what came", "@share")))
-               * hv.Labels(words, ["x", "y"], "text").opts(text_color=QUIET, text_align="left", text_font="Roboto", text_font_size="9.5pt"))
+               * hv.Labels(words, ["x", "y"], "text").opts(text_color=QUIET, text_align="left", text_font=FONT, text_font_size="9.5pt"))
     return _still(picture, 34 * len(rows) + 12, xaxis=None, xlabel="", ylabel="", show_grid=False,
                   xlim=(0, widest * 1.34), ylim=(-len(rows) + 0.45, 0.55),
                   yticks=[(-row[0], row[2]) for row in rows])
@@ -100,7 +102,7 @@ def histogram(edges: Sequence[float], counts: Sequence[int], *, of: str = "chara
     rows = [(x, top * 1.10, words) for x, words in sorted((marks or {}).items())]
     lines = hv.Segments([(x, 0, x, top * 1.06) for x, _, _ in rows], ["x0", "y0", "x1", "y1"]).opts(
         color=QUIET, line_dash="dashed", line_width=1.4)
-    labels = hv.Labels(rows, ["x", "y"], "text").opts(text_color=QUIET, text_font="Roboto", text_font_size="9pt", text_align="center")
+    labels = hv.Labels(rows, ["x", "y"], "text").opts(text_color=QUIET, text_font=FONT, text_font_size="9pt", text_align="center")
     left, right = (min(b[0] for b in bars), max(b[2] for b in bars)) if bars else (1, 10)
     if rows:
         left, right = min(left, rows[0][0] * 0.8), max(right, rows[-1][0] * 1.35)
@@ -136,7 +138,7 @@ def parameters(tree: Mapping[str, Any]) -> Any:
     boxes = hv.Rectangles(cells, ["x0", "y0", "x1", "y1"], ["part", "name", "count", "share"]).opts(
         color=hv.dim("part").categorize(PARTS, default=QUIET), line_color="white", line_width=1.5, line_alpha=0.7,
         tools=_hover(("part", "@part"), ("matrix", "@name"), ("parameters", "@count"), ("of all", "@share")))
-    labels = hv.Labels(words, ["x", "y"], "text").opts(text_color="white", text_font="Roboto", text_font_size="10pt")
+    labels = hv.Labels(words, ["x", "y"], "text").opts(text_color="white", text_font=FONT, text_font_size="10pt")
     return _still(boxes * labels, 210, **EMPTY, xlim=(0, 1), ylim=(0, 1))
 
 
@@ -199,11 +201,11 @@ def parity(cases: Sequence[Mapping[str, Any]], tolerance: float) -> Any:
     points = hv.Points(rows, ["difference", "place"], ["case", "figure", "colour"]).opts(
         color="colour", size=11, tools=_hover(("case", "@case"), ("largest difference", "@figure")))
     words = hv.Labels([(row[0] * 1.25, row[1], row[3]) for row in rows], ["x", "y"], "text").opts(
-        text_color=QUIET, text_align="left", text_font="Roboto", text_font_size="9.5pt")
+        text_color=QUIET, text_align="left", text_font=FONT, text_font_size="9.5pt")
     limit = hv.Segments([(tolerance, -len(rows) + 0.4, tolerance, 0.6)], ["x0", "y0", "x1", "y1"]).opts(
         color=QUIET, line_width=1.6, line_dash="dashed")
     named = hv.Labels([(tolerance, 0.86, f"tolerance {tolerance:g}")], ["x", "y"], "text").opts(
-        text_color=QUIET, text_font="Roboto", text_font_size="9pt")
+        text_color=QUIET, text_font=FONT, text_font_size="9pt")
     return _still(stems * points * words * limit * named, 34 * len(rows) + 84, logx=True, ylabel="", show_grid=False,
                   xlabel="largest difference of a logit", xlim=(left, right), ylim=(-len(rows) + 0.4, 1.25),
                   yticks=[(row[1], row[2]) for row in rows])

@@ -9,6 +9,10 @@ import panel_material_ui as pmui
 from panel.viewable import Viewable
 
 
+NO_BUTTON = ".scroll-button { display: none; }"
+"""A Panel column ends in a button of no height, and a gap before it."""
+
+
 def split(main: list[Viewable], aside: list[Viewable], *, left: str = "minmax(0, 7fr)", right: str = "minmax(0, 5fr)") -> Viewable:
     """Two columns where there is room, the second one staying in sight; else one below the other."""
     return pmui.FlexBox(stack(*main), stack(*aside), sizing_mode="stretch_width", margin=0, sx={
@@ -26,7 +30,8 @@ def pair(*views: Viewable) -> Viewable:
 
 def stack(*views: Viewable, gap: str = "20px", **params: Any) -> pn.Column:
     """One below the other."""
-    return pn.Column(*views, **{"sizing_mode": "stretch_width", "margin": 0, "styles": {"gap": gap}, **params})
+    return pn.Column(*views, **{"sizing_mode": "stretch_width", "margin": 0, "styles": {"gap": gap},
+                                "stylesheets": [NO_BUTTON], **params})
 
 
 def actions(*views: Viewable) -> Viewable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 _AFTER = "[\\x{80}-\\x{BF}€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]"
 MOJIBAKE = f"[Â-ß]{_AFTER}|[à-ï]{_AFTER}{{2}}|[ð-ô]{_AFTER}{{3}}|Ã |[\\x{{80}}-\\x{{9F}}]"
 """What only a text with mojibake holds (and few without it): the gate before the slow repair."""
+
+COMPOSED = (r"\x00-\x{2FF}\x{400}-\x{482}\x{48A}-\x{52F}\x{2002}-\x{2027}\x{202A}-\x{205F}\x{3001}-\x{3029}"
+            r"\x{3041}-\x{3096}\x{309B}-\x{30FF}\x{4E00}-\x{9FFF}\x{AC00}-\x{D7A3}")
+"""Characters that NFC leaves alone among one another: Latin, Cyrillic, punctuation, kana, Han, Hangul."""
 
 LINE_ENDS = r"\r\n?|[\v\f\x{85}\x{2028}]"
 CONTROLS = r"[\x00-\x08\x0E-\x1F\x7F-\x84\x86-\x9F\x{AD}\x{200B}\x{2060}\x{FEFF}\x{FFFE}\x{FFFF}]"
@@ -48,23 +53,17 @@ class Clean(Step):
         return {"nothing left": ~text.regexp(r"\S")}
 
     def begin(self) -> Callable[[pa.Table], pa.Table]:
-        import pyarrow.compute as pc
+        from engine.corpus.columns import judge
 
-        from engine.corpus.columns import column, compute, judge, with_text
+        form = self.unicode
+        loose = rf"[^{COMPOSED}]" if form == "NFC" else r"[^\x00-\x7F]"
 
         def clean(batch: pa.Table) -> pa.Table:
-            text = batch["text"]
             if self.mojibake:
-                suspect = compute(batch, {"suspect": column("text").regexp(MOJIBAKE)})["suspect"]
-                text = _rewritten(text, suspect, repair)
-            if self.unicode != "none":
-                form = self.unicode
-                foreign = pc.invert(pc.string_is_ascii(text))
-                if pc.any(foreign).as_py():
-                    composed = pc.utf8_normalize(text.filter(foreign), form=form)
-                    text = pc.replace_with_mask(text.combine_chunks(), foreign.combine_chunks(),
-                                                composed.combine_chunks())
-            return judge(with_text(batch, text), self.edited, self.reasons)
+                batch = _with(batch, MOJIBAKE, repair)
+            if form != "none":                   # in Python: pyarrow's NFC gives NFD (25.0), Daft's normalize is no NFC
+                batch = _with(batch, loose, lambda text: unicodedata.normalize(form, text))
+            return judge(batch, self.edited, self.reasons)
 
         return clean
 
@@ -77,12 +76,16 @@ def repair(text: str) -> str:
     return "\n".join(line if line.isascii() else ftfy.fix_encoding(line, config) for line in text.split("\n"))
 
 
-def _rewritten(text: pa.ChunkedArray, chosen: pa.ChunkedArray, change: Callable[[str], str]) -> pa.ChunkedArray:
-    """The column with `change` applied to the chosen rows."""
+def _with(batch: pa.Table, pattern: str, change: Callable[[str], str]) -> pa.Table:
+    """The batch with `change` made to the texts that the pattern occurs in: slow work, on the rows that need it."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    from engine.corpus.columns import column, compute, with_text
+
+    chosen = compute(batch, {"chosen": column("text").regexp(pattern)})["chosen"].combine_chunks()
     if not pc.any(chosen).as_py():
-        return text
+        return batch
+    text = batch["text"].combine_chunks()
     changed = pa.array([change(row) for row in text.filter(chosen).to_pylist()], text.type)
-    return pc.replace_with_mask(text.combine_chunks(), chosen.combine_chunks(), changed)
+    return with_text(batch, pc.replace_with_mask(text, chosen, changed))

@@ -48,6 +48,6 @@ def column(name: str) -> Expression:
     return daft.col(name)
 
 
-def with_text(batch: pa.Table, text: pa.ChunkedArray) -> pa.Table:
+def with_text(batch: pa.Table, text: pa.Array | pa.ChunkedArray) -> pa.Table:
     """The batch with another text in each row."""
     return batch.set_column(batch.schema.get_field_index("text"), "text", text)

@@ -150,7 +150,6 @@ def excerpts(before: str, after: str) -> tuple[str, str]:
     return before[start:start + EXCERPT], after[start:start + EXCERPT]
 
 
-
 def look(dataset: Path, examples: int = 20) -> dict[str, Any]:
     """A dataset as `pipeline.preview` shows a sample: its summary, and the first "examples", rows of the "ledger"
     (of each step and reason) and of the "quarantine". A UserError if a file is damaged."""
@@ -169,6 +168,6 @@ def look(dataset: Path, examples: int = 20) -> dict[str, Any]:
         with pq.ParquetFile(min(dataset.glob("documents-*.parquet"))) as file:
             documents = next(file.iter_batches(batch_size=examples), pa.table({})).to_pylist()
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise UserError(f"{dataset.name} is damaged ({str(error).splitlines()[0]}); delete it and curate the corpus again.",
-                        where=str(dataset)) from None
+        raise UserError(f"{dataset.name} is damaged ({str(error).splitlines()[0]}); delete it and curate the corpus "
+                        "again.", where=str(dataset)) from None
     return {**summary, "ledger": rows, "quarantine": quarantine, "examples": documents}

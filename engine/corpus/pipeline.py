@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from engine.config import UserError
 from engine.corpus import CorpusConfig, Source
 from engine.corpus.ledger import Ledger
 from engine.corpus.readers import Document, Rejected, read
+from engine.corpus.records import PIECE
 from engine.corpus.sources import File, compression_of, find
 from engine.corpus.splits import Dataset, Split
 from engine.progress import Progress
@@ -35,7 +35,6 @@ BATCH = 8 << 20
 """Characters that go through the steps at once."""
 
 BATCH_DOCUMENTS = 8192
-PREVIEW_FILES = 32
 DOCUMENTS = pa.schema([("id", pa.string()), ("text", pa.large_string()), ("source", pa.string())])
 Read = Callable[[File], Iterator[Document | Rejected]]
 
@@ -87,7 +86,7 @@ def preview(config: CorpusConfig, workspace: Workspace, limit: int = 1000) -> di
     """
     inputs = [(source, find(source, workspace)) for source in config.sources]
     num_files = sum(len(found) for _, found in inputs)
-    sampled = [(source, _spread(found, max(1, PREVIEW_FILES // len(inputs)))) for source, found in inputs]
+    sampled = [(source, _spread(found, limit // len(inputs), 8 * BATCH // len(inputs))) for source, found in inputs]
     looked_at = sum(len(found) for _, found in sampled)
     cut_short = num_files > looked_at
 
@@ -208,6 +207,8 @@ def _size(file: File) -> int:
     return file.size * (4 if compression_of(file.path) or file.format == "parquet" else 1)
 
 
-def _spread(found: list[File], most: int) -> list[File]:
-    """At most so many of the files, from the whole list."""
-    return list(islice(found, 0, None, -(-len(found) // most)))
+def _spread(found: list[File], most: int, size: int) -> list[File]:
+    """At most so many of the files, from the whole list, whose beginnings come to about `size` bytes."""
+    begun = sum(min(file.size, PIECE) for file in found)
+    wanted = max(1, min(most, len(found), len(found) * size // max(1, begun)))
+    return [found[number * len(found) // wanted] for number in range(wanted)]

@@ -76,7 +76,7 @@ def _continue(model: Decoder, tokenizer: Tokenizer, prompt: str, config: Evaluat
     return tokenizer.decode(made)
 
 
-def _by_position(losses: np.ndarray) -> dict[str, list[float]]:
+def _by_position(losses: np.ndarray) -> dict[str, list[Any]]:
     """Means over places 1, 2-3, 4-7, ...: single places are too noisy to read."""
     places = [1 << k for k in range(len(losses).bit_length())]
     return {"places": places, "losses": [float(np.mean(losses[p - 1:2 * p - 1])) for p in places]}

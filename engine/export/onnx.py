@@ -122,73 +122,58 @@ class DecoderGraph(Graph):
         """Grouped-query attention (Ainslie et al. 2023) with the cache; returns (update, its bias)."""
         c = self.config
         heads, kv, size = c.num_heads, c.num_kv_heads, c.head_size
-        projected = self.linear(x, [f"{name}.{part}" for part in ("query", "key", "value")], c.attention_bias)
-        # Queries and keys go on side by side, so that norm and rotation cost one node each instead of two.
-        qk, value = self.split(projected, ((heads + kv) * size, kv * size), (f"{name}.qk", f"{name}.v"))
+        query, key, value = (self.linear(x, f"{name}.{part}", c.attention_bias) for part in ("query", "key", "value"))
         if c.qk_norm:
-            qk = self.qk_norm(qk, name)
+            query, key = self.head_norm(query, f"{name}.query_norm", heads), self.head_norm(key, f"{name}.key_norm", kv)
         if c.position == "rope":
-            cos, sin = rope(c)
-            qk = self.node("RotaryEmbedding", qk, positions, self.constant("rope.cos", cos),
-                           self.constant("rope.sin", sin), domain=CONTRIB)
-        query, key = self.split(qk, (heads * size, kv * size), (f"{name}.q", f"{name}.k"))
+            query, key = self.rotate(query, positions), self.rotate(key, positions)
         last, length, bias = self.attention
         past = [f"past_key_values.{layer}.{part}" for part in ("key", "value")]
         out, *_ = self.nodes_of("GroupQueryAttention", query, key, value, *past, last, length, "", "", "", bias,
                                 outputs=(f"{name}.heads", *(p.replace("past_key_values", "present") for p in past)),
                                 domain=CONTRIB, num_heads=heads, kv_num_heads=kv, scale=size**-0.5)
-        return self.project(out, f"{name}.output", c.attention_bias)
+        return self.product(out, f"{name}.output", c.attention_bias)
 
-    def qk_norm(self, qk: str, name: str) -> str:
-        """RMS norm in each head, with the query's weights on the query heads and the key's on the others."""
-        c = self.config
-        count, size = c.num_heads + c.num_kv_heads, c.head_size
-        split = self.constant("shape.heads", np.array([0, 0, count, size]))
-        merged = self.constant("shape.merged", np.array([0, 0, count * size]))
-        query, key = (self.given[f"{name}.{part}_norm.weight"] for part in ("query", "key"))
-        scale = np.concatenate([np.tile(query, (c.num_heads, 1)), np.tile(key, (c.num_kv_heads, 1))])
-        x = self.node("RMSNormalization", self.node("Reshape", qk, split),
-                      self.constant("ones", np.ones(size, np.float32)), axis=-1, epsilon=c.norm_eps)
-        return self.node("Reshape", self.node("Mul", x, self.constant(f"{name}.qk_norm.weight", scale)), merged)
+    def head_norm(self, x: str, name: str, heads: int) -> str:
+        """RMS norm inside each head of (batch, sequence, heads * size)."""
+        size = self.config.head_size
+        apart = self.constant(f"shape.{heads}_heads", np.array([0, 0, heads, size]))   # 0: as it was
+        side_by_side = self.constant(f"shape.{heads}_joined", np.array([0, 0, heads * size]))
+        x = self.node("RMSNormalization", self.node("Reshape", x, apart), self.weight(f"{name}.weight"), axis=-1,
+                      epsilon=self.config.norm_eps)
+        return self.node("Reshape", x, side_by_side)
+
+    def rotate(self, x: str, positions: str) -> str:
+        """Turn the pairs of each head by the angle of its position."""
+        cos, sin = rope(self.config)
+        return self.node("RotaryEmbedding", x, positions, self.constant("rope.cos", cos),
+                         self.constant("rope.sin", sin), domain=CONTRIB)
 
     def mlp(self, x: str, name: str) -> tuple[str, str]:
         """SwiGLU (Shazeer 2020) or GELU by tanh (Hendrycks and Gimpel 2016); returns (update, its bias)."""
         bias = self.config.mlp_bias
         if self.config.mlp == "swiglu":
-            both = self.linear(x, [f"{name}.gate", f"{name}.up"], bias)
-            gate, up = self.split(both, (self.config.intermediate_size,) * 2, (f"{name}.g", f"{name}.u"))
-            inner = self.node("Mul", self.node("QuickGelu", gate, domain=CONTRIB, alpha=1.0), up)
+            gate, up = self.linear(x, f"{name}.gate", bias), self.linear(x, f"{name}.up", bias)
+            inner = self.node("Mul", self.node("QuickGelu", gate, domain=CONTRIB, alpha=1.0), up)   # alpha 1: SiLU
         else:
-            inner = self.node("MatMul", x, self.matrix(f"{name}.up"))
-            inner = self.node("FastGelu", inner, *([self.weight(f"{name}.up.bias")] if bias else []), domain=CONTRIB)
-        return self.project(inner, f"{name}.down", bias)
+            up, up_bias = self.product(x, f"{name}.up", bias)
+            inner = self.node("FastGelu", up, *filter(None, [up_bias]), domain=CONTRIB)
+        return self.product(inner, f"{name}.down", bias)
 
     # Weights -----------------------------------------------------------------------------------------
 
     def weight(self, name: str) -> str:
         return self.constant(name, self.given[name])
 
-    def matrix(self, *names: str) -> str:
-        """Matrices (out, in) as one (in, sum of outs), so that several products of one input are one MatMul."""
-        joined = ".".join([names[0], *(name.rpartition(".")[2] for name in names[1:])])
-        return self.constant(f"{joined}.weight", np.concatenate([self.given[f"{n}.weight"] for n in names]).T)
+    def product(self, x: str, name: str, bias: bool) -> tuple[str, str]:
+        """`x` times a matrix kept as (in, out), and the bias, "" if there is none, which the next node adds."""
+        matrix = self.constant(f"{name}.weight", self.given[f"{name}.weight"].T)
+        return self.node("MatMul", x, matrix), self.weight(f"{name}.bias") if bias else ""
 
-    def linear(self, x: str, names: list[str], bias: bool) -> str:
-        """The products of `x` with several matrices, side by side, with their biases."""
-        out = self.node("MatMul", x, self.matrix(*names))
-        if not bias:
-            return out
-        joined = np.concatenate([self.given[f"{n}.bias"] for n in names])
-        return self.node("Add", out, self.constant(f"{names[0]}.joined.bias", joined))
-
-    def project(self, x: str, name: str, bias: bool) -> tuple[str, str]:
-        """A product whose bias is left to the norm that adds it to the stream."""
-        return self.node("MatMul", x, self.matrix(name)), self.weight(f"{name}.bias") if bias else ""
-
-    def split(self, x: str, sizes: tuple[int, int], names: tuple[str, str]) -> list[str]:
-        """Cut the last dimension in two."""
-        where = self.constant("split." + ".".join(map(str, sizes)), np.array(sizes))
-        return self.nodes_of("Split", x, where, outputs=names, axis=-1)
+    def linear(self, x: str, name: str, bias: bool) -> str:
+        """A product with its bias added."""
+        out, addend = self.product(x, name, bias)
+        return self.node("Add", out, addend) if bias else out
 
 
 _INT32 = 6

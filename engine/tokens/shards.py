@@ -177,7 +177,7 @@ class _Writer:
 
 
 def document_lengths(folder: Path) -> np.ndarray:
-    """Tokens of each document of both splits, the end of text included, (N,) int64; a UserError if a file is damaged."""
+    """Tokens of each document of both splits, its end of text included, (N,) int64; UserError if a file is damaged."""
     try:
         return np.concatenate([np.diff(np.load(folder / f"{s}-documents.npy", mmap_mode="r")) for s in SPLITS])
     except (OSError, ValueError) as error:

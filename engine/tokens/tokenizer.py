@@ -94,10 +94,11 @@ def complete(tokenizer: Tokenizer, special_tokens: Sequence[str] = ()) -> list[s
 def end_of_text(tokenizer: Tokenizer) -> int:
     """The id of the token that ends a text."""
     found = _end(tokenizer)
-    if found is None:
+    number = None if found is None else tokenizer.token_to_id(found)
+    if number is None:
         raise UserError(f"the tokenizer has no special token for the end of a text, such as {END_OF_TEXT}; "
                         "choose another.", where="tokens.tokenizer")
-    return int(tokenizer.token_to_id(found))
+    return number
 
 
 def _end(tokenizer: Tokenizer) -> str | None:
@@ -116,7 +117,7 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     Special tokens that stand in a text are found, but the end of a text is not for a text to say:
     one that spells it is read with all of them as plain characters.
     """
-    end = tokenizer.id_to_token(end_of_text(tokenizer))
+    end = str(tokenizer.id_to_token(end_of_text(tokenizer)))
     encodings = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
     spelling = [i for i, text in enumerate(texts) if end in text]
     if spelling:

@@ -31,7 +31,7 @@ class Evaluate(Page):
         self.run.param.watch(lambda *_: self._tell(), "value")
         self.go = button("Evaluate", "play_arrow", self.start, main=True)
         self.words = Text(on_press=self.session.goto)
-        self.chosen = pmui.MultiChoice(label="Reports", options=[], sizing_mode="stretch_width", margin=0, size="small")
+        self.chosen = pmui.MultiChoice(label="Reports", options=[], sizing_mode="stretch_width", margin=0)
         self.chosen.param.watch(lambda *_: self._show(), "value")
         self.nothing = Text(empty("There is no report yet. Evaluate a run that has a checkpoint; a run from Train that was asked "
                                   "to evaluate has its report already.", "insights"))

@@ -68,8 +68,10 @@ class Model(Page):
         self.words.html = join([
             legend((figures.SERIES[place % len(figures.SERIES)], name, figures.byte_size(amount))
                    for place, (name, amount) in enumerate(need.items())),
-            txt('<p class="more">Estimated for micro-batches of {} × {} tokens with {}; dashed: what is free here.</p>',
-                recipe.train.micro_batch_size, number(config.context_length), type(recipe.optim).__name__)])
+            txt('<p class="more">Estimated for micro-batches of {} × {} tokens and {} in {}.{}</p>',
+                recipe.train.micro_batch_size, number(config.context_length), type(recipe.optim).__name__,
+                "bf16" if recipe.train.precision == "bf16" else "float32",
+                " The dashed line is what is free here." if free < 4 * asked else "")])
 
     def _memory(self) -> dict[str, int]:
         recipe = self.session.draft.settled

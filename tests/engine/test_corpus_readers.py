@@ -87,7 +87,8 @@ def test_texts_of_every_compression(corpora, reading, tmp_path, name, ending):
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252"])
 @pytest.mark.parametrize("name", ["txt", "jsonl", "csv"])
 def test_encodings_are_found_out(corpora, reading, name, encoding):
-    content = {"txt": PROSE, "jsonl": json.dumps({"text": PROSE}, ensure_ascii=False), "csv": f'text\n"{PROSE}"\n'}[name]
+    record = json.dumps({"text": PROSE}, ensure_ascii=False)
+    content = {"txt": PROSE, "jsonl": record, "csv": f'text\n"{PROSE}"\n'}[name]
     (corpora / f"a.{name}").write_bytes(content.encode(encoding))
     assert [d.text for d in reading()[0]] == [PROSE]
 
@@ -171,7 +172,8 @@ def test_json_longer_than_what_is_read_at_once(corpora, reading, monkeypatch):
 
 
 def test_csv_with_breaks_in_it(corpora, reading):
-    (corpora / "a.csv").write_text('id;text\n1;"two\nlines; one"\n2;short\n3\n4;"never closed\n5;good\n6;"also ""good"""\n')
+    (corpora / "a.csv").write_text('id;text\n1;"two\nlines; one"\n2;short\n3\n4;"never closed\n5;good\n'
+                                   '6;"also ""good"""\n')
     documents, rejected = reading()
     assert [d.text for d in documents] == ["two\nlines; one", "short", "good", 'also "good"']
     assert [d.id.split(":")[1] for d in documents] == ["2", "4", "7", "8"]

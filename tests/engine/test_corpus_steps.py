@@ -11,6 +11,7 @@ from toy_prose import prose
 
 from engine.config import read
 from engine.corpus import STEPS, Step
+from engine.corpus.clean import COMPOSED
 from engine.corpus.passages import cut
 
 
@@ -67,7 +68,8 @@ def test_clean_drops_what_has_nothing_left_and_keeps_rows_apart():
 
 
 GOOD = prose(12)
-LINES = [f"this is line number {['one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine', 'ten'][n]}" for n in range(8)]
+NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight")
+LINES = [f"this is line number {number}" for number in NUMBERS]
 
 
 @pytest.mark.parametrize(("text", "reason"), [
@@ -87,7 +89,7 @@ def test_quality_drops_with_its_own_reason(text, reason):
 
 @pytest.mark.parametrize("text", [
     GOOD,
-    "“No!” said he… “I never—” and, with that,\n\nshe went; for nobody had asked whether she would stay…",
+    "“No!” said he… “I never—” and, with that, she shut the door;\n\nand nobody had asked whether she would stay…",
     "\n".join(f"- {line}" for line in LINES[:3]) + "\n\n" + GOOD,
     "这是一个简单的中文文本,用来测试编码检测的功能。我们希望它能够正确工作。",
     "これは日本語のテキストです。文字コードを検出します。",
@@ -101,7 +103,17 @@ def test_quality_keeps_prose_of_any_language(text):
 def test_quality_rules_have_their_limits_in_the_settings():
     assert through({"kind": "quality", "min_words": 3}, "Only three words.") == [("Only three words.", None)]
     assert through({"kind": "quality", "max_words": 50}, GOOD)[0][1] == "more than 50 words"
-    assert through({"kind": "quality", "min_words": 0}, "") == [("", None)]
+
+def test_the_gate_before_composing_lets_nothing_by():
+    pairs = [parts for c in map(chr, range(0x110000)) if len(parts := unicodedata.decomposition(c).split()) == 2]
+    seconds = {second for first, second in pairs if not first.startswith("<")}
+    gate = re.compile("[^" + re.sub(r"\\x{(.+?)}", lambda found: chr(int(found[1], 16)), COMPOSED) + "]")
+    plain = [c for c in map(chr, range(0xD800)) if not gate.search(c)]
+    assert len(plain) > 33_000
+    for c in plain:
+        assert unicodedata.normalize("NFC", c) == c
+        assert not unicodedata.combining(c)
+        assert f"{ord(c):04X}" not in seconds
 
 
 def test_exact_duplicates_keeps_the_first_across_batches():

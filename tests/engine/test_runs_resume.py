@@ -16,11 +16,11 @@ from engine.config import UserError
 from engine.runs import checkpoint
 from engine.runs.worker import Worker
 
-STEPS = 60
+STEPS = 40
 HARD = ("train.accumulation=2", "model.dropout=0.2", "train.max_grad_norm=0.3", f"train.max_steps={STEPS}",
-        "train.checkpoint_every=15", "train.keep_last=9")
+        "train.checkpoint_every=10", "train.keep_last=9")
 # Samples and validations at every step keep the rows live for the test, and must not change the training.
-WATCHED = (*HARD, "train.sample_every=1", "train.validate_every=1", "train.sample_tokens=48")
+WATCHED = (*HARD, "train.sample_every=1", "train.validate_every=1", "train.sample_tokens=24")
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -57,7 +57,7 @@ def until(true, what, seconds=60.0):
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, f"waited {seconds} s until {what}"
-        time.sleep(0.005)
+        time.sleep(0.02)
 
 
 def reaches(run, step):
@@ -82,31 +82,24 @@ def same(run, reference):
 
 def test_a_killed_worker_is_lost_at_once_and_resumes_bit_for_bit(launched, uninterrupted):
     run = launched(*WATCHED)
-    reaches(run, 20)
+    reaches(run, 15)
     os.kill(run.status().pid, signal.SIGKILL)
     until(lambda: run.status().state == "lost", "the run counts as lost", seconds=2)
-    assert run.checkpoints[-1].name == "step-000015"
+    assert [path.name for path in run.checkpoints] == ["step-000010"]
     told, cursor = run.rows("metrics")
-    assert told[-1]["step"] > 15
+    assert told[-1]["step"] > 10
 
-    (run.path / "checkpoints" / ".step-000030.01234567").mkdir()
     newest = run.checkpoints[-1] / "model.safetensors"
-    newest.write_bytes(newest.read_bytes()[:100])
-    runs.resume(run)
-    until(lambda: not run.status().active, "the worker refused")
-    assert run.status().state == "failed"
+    whole = newest.read_bytes()
+    newest.write_bytes(whole[:100])
+    assert Worker(run).work() == "failed"
     assert f"has no whole checkpoint to go on from: {newest} is cut" in run.status().error
-    assert run.rows("metrics", cursor)[0] == [], "nothing good was lost"
+    assert run.rows("metrics", cursor) == ([], cursor), "nothing good was lost"
 
-    for path in newest.parent.rglob("*"):  # start anew: nothing is left to go on from
-        if path.is_file():
-            path.unlink()
-    newest.parent.joinpath("state").rmdir()
-    newest.parent.rmdir()
-    runs.resume(run)
-    reaches(run, 35)
-    os.kill(run.status().pid, signal.SIGKILL)
-    until(lambda: run.status().state == "lost", "the run counts as lost", seconds=2)
+    newest.write_bytes(whole)
+    (run.path / "checkpoints" / ".step-000020.01234567").mkdir()
+    with open(run.path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 99, "tra')
     runs.resume(run)
     assert run.wait(60).state == "finished"
     same(run, uninterrupted)
@@ -115,7 +108,7 @@ def test_a_killed_worker_is_lost_at_once_and_resumes_bit_for_bit(launched, unint
 
 def test_sigterm_pause_and_a_damaged_checkpoint_resume_bit_for_bit(launched, uninterrupted):
     run = launched(*WATCHED)
-    reaches(run, 18)
+    reaches(run, 13)
     os.kill(run.status().pid, signal.SIGTERM)
     assert run.wait(30).state == "stopped"
     stopped = rows(run)[-1]["step"]
@@ -124,9 +117,9 @@ def test_sigterm_pause_and_a_damaged_checkpoint_resume_bit_for_bit(launched, uni
     harmed.write_bytes(harmed.read_bytes()[:-1] + b"\x55")
 
     runs.resume(run)
-    reaches(run, 20)
+    reaches(run, 15)
     [warning] = events(run, "warning")
-    assert warning["sentence"].startswith("Training goes on from step-000015, since ")
+    assert warning["sentence"].startswith("Training goes on from step-000010, since ")
     assert str(harmed) in warning["sentence"]
     runs.pause(run)
     until(lambda: run.status().state == "paused", "the run is paused")

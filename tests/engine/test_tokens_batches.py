@@ -53,6 +53,7 @@ def test_an_epoch_shows_every_window_once_and_the_next_one_others():
     for starts in epochs:
         assert len(set(starts.tolist())) == batches.num_windows
         assert len({s % 10 for s in starts.tolist()}) == 1, "windows of one epoch do not overlap"
+        assert starts.diff().abs().double().mean() > 200, "neighbours in the order are not neighbours in the text"
     assert epochs[0].tolist() != epochs[1].tolist()
     assert len({int(Batches(Count(1003), 10, 1, seed=s).batch(0)[0, 0]) % 10 for s in range(30)}) > 5
 

@@ -1,0 +1,164 @@
+"""RunView: one run as a person watches it, with others beside it in the plots. The page, Home and a notebook show it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import panel as pn
+import panel_material_ui as pmui
+from panel.viewable import Viewable, Viewer
+
+from engine import runs
+from engine.config import UserError
+from engine.runs import Run
+from studio import run_parts as parts
+from studio.run_plots import RunPlots
+from studio.session import Session
+from studio.views import Fragment, Markup, card, txt
+from studio.watch import WATCH, Feed
+
+FOLDS = ("Checkpoints", "What auto became", "Recipe", "Timeline", "Log")
+
+
+class RunView(Viewer):
+    """Follows one run. Call `look(names)` when the selection changes and `tick` twice a second."""
+
+    def __init__(self, session: Session, **params: Any) -> None:
+        super().__init__(**params)
+        self.session = session
+        self.names: list[str] = []
+        self.head = Fragment(on_press=self._press)
+        self.trouble, self.stepper, self.figures = Fragment(), Fragment(), Fragment()
+        self.verdict, self.samples, self.sample_head = Fragment(), Fragment(), Fragment()
+        self.plots = RunPlots()
+        self.step = pmui.IntSlider(label="Step", start=0, end=1, value=0, show_value=False, margin=(0, 12),
+                                   sizing_mode="stretch_width")
+        self.step.param.watch(lambda *_: self._show_sample(), "value")
+        self._steps: list[int] = []
+        self._seen: Any = None
+        self.fold = pmui.Tabs(*[(name, Fragment()) for name in FOLDS], sizing_mode="stretch_width", margin=0,
+                              dynamic=False, sx={"& .MuiTab-root": {"minHeight": 42}})
+        self.fold.param.watch(lambda *_: self._unfold(), "active")
+        self.sample_card = card(self.sample_head, self.step, self.samples, visible=False)
+        self.verdict_card = card(self.verdict, title="Parity", visible=False)
+        self._view = pn.Column(card(self.head, self.stepper, self.trouble), card(self.plots), card(self.figures),
+                               self.sample_card, self.verdict_card, card(self.fold), sizing_mode="stretch_width",
+                               margin=0, styles={"gap": "16px"}, visible=False)
+
+    def __panel__(self) -> Viewable:
+        return self._view
+
+    def look(self, names: Sequence[str]) -> None:
+        """Show the first of these runs, and the others in its plots."""
+        if list(names) != self.names:
+            changed = not self.names or not names or names[0] != self.names[0]
+            self.names, self._seen = list(names), None
+            if changed:
+                self._steps = []
+                self.jobs = self._jobs()
+        self._view.visible = bool(self.names)
+        self.tick()
+
+    @property
+    def run(self) -> Run:
+        return Run(self.session.workspace.place("runs") / self.names[0])
+
+    def tick(self) -> None:
+        """Show what is new."""
+        if not self.names:
+            return
+        root = self.session.workspace.place("runs")
+        feeds = [WATCH.follow(Run(root / name)) for name in self.names]
+        self.plots.update(feeds)
+        feed = feeds[0]
+        self.head.html = parts.head(feed)
+        if (seen := (feed.version, feed.anew)) == self._seen:
+            return
+        self._seen = seen
+        self.trouble.html = parts.trouble(feed)
+        self.trouble.visible = bool(self.trouble.html)
+        self.stepper.html = parts.stepper(self.jobs, feed.status) if len(self.jobs) > 1 else Markup("")
+        self.figures.html = parts.figures(feed)
+        self.verdict.html = parts.verdict(feed)
+        self.verdict_card.visible = bool(self.verdict.html)
+        self._samples(feed)
+        self._unfold()
+
+    def _jobs(self) -> list[str]:
+        if not self.names:
+            return []
+        try:
+            return list(runs.recipe_of(self.run).jobs)
+        except UserError:
+            return []
+
+    # Samples -----------------------------------------------------------------------------------------
+
+    def _samples(self, feed: Feed) -> None:
+        steps = parts.sample_steps(feed)
+        if steps == self._steps:
+            return
+        newest = not self._steps or self.step.value >= len(self._steps) - 1
+        self._steps = steps
+        self.sample_card.visible = bool(steps)
+        self.step.visible = len(steps) > 1
+        if len(steps) > 1:
+            self.step.end = len(steps) - 1
+        if newest:
+            self.step.value = max(0, len(steps) - 1)
+        self._show_sample()
+
+    def _show_sample(self) -> None:
+        if not self._steps or not self.names:
+            return
+        place = min(self.step.value, len(self._steps) - 1)
+        feed = WATCH.follow(self.run)
+        self.sample_head.html = txt('<h2>Samples</h2><p class="line">What the model wrote after <b>{:,}</b> steps{}.</p>',
+                                    self._steps[place], "" if len(self._steps) < 2 else "; move the slider to see it learn")
+        self.samples.html = parts.samples(feed, self._steps[place])
+
+    # Below -------------------------------------------------------------------------------------------
+
+    def _unfold(self) -> None:
+        """Fill the fold that is in sight."""
+        if not self.names:
+            return
+        feed, name = WATCH.follow(self.run), FOLDS[self.fold.active]
+        shown = {"Checkpoints": parts.checkpoints, "What auto became": parts.resolved, "Timeline": parts.timeline,
+                 "Log": parts.log, "Recipe": self._recipe}[name](feed)
+        self.fold[self.fold.active].html = txt('<div class="fold">{}</div>', shown)
+
+    def _recipe(self, feed: Feed) -> Markup:
+        try:
+            text = feed.run.recipe_path.read_text(encoding="utf-8")
+        except OSError:
+            text = "recipe.yaml is missing"
+        return txt('<p class="line">What this run was asked to do. It never changes.</p><div class="code"><pre id="recipe">'
+                   '{}</pre><button type="button" class="press" data-copy="#recipe">Copy</button></div>', text)
+
+    # What a person asks ------------------------------------------------------------------------------
+
+    def _press(self, what: str) -> None:
+        if not self.names:
+            return
+        session, run = self.session, self.run
+        if what == "stop":
+            session.attempt(runs.stop, run)
+            session.notify("Saving a checkpoint at the next step, then stopping. The run can be resumed.")
+        elif what == "pause":
+            session.attempt(runs.pause, run)
+            session.notify("The run will wait at its next step.")
+        elif what == "resume":
+            if session.attempt(runs.resume, run):
+                session.notify(f"{run.name} goes on.", "success")
+        elif what == "talk":
+            bundle = run.made().get("bundle", "")
+            session.goto("inference", bundle=bundle.rsplit("/", 1)[-1])
+        elif what == "trash":
+            where = session.attempt(runs.trash, run, session.workspace)
+            if where is not None:
+                session.notify(f"{run.name} lies in {where}.")
+                session.param.update(run="", others="")
+        self._seen = None
+        self.tick()
