@@ -92,7 +92,8 @@ class _Bars:
 def _conclude(run: Run, workspace: Workspace, console: Console) -> int:
     status, made = run.status(), run.made()
     if status.state in ("failed", "lost"):
-        console.print(f"[red]{status.state}:[/] {escape(status.error or 'the worker died.')}")
+        console.print(f"[red]{status.state}:[/] {escape(status.error or 'the worker died.')}",
+                      soft_wrap=True)
         if run.checkpoints:
             console.print(f"go on from the last checkpoint with: studio resume {run.name}")
         return 1

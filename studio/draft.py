@@ -146,7 +146,7 @@ def settle(values: dict[str, Any]) -> tuple[Recipe, list[Problem]]:
         except ValidationError as error:
             if not attempt:
                 found = problems(error)
-            if not any([_remove(kept, line["loc"]) for line in error.errors(include_url=False)]):
+            if not sum(_remove(kept, line["loc"]) for line in error.errors(include_url=False)):
                 break
         except UserError as error:
             found = found or [Problem(error.where, error.sentence)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import panel as pn
 import panel_material_ui as pmui
@@ -30,6 +30,12 @@ def label(name: str) -> str:
     return words[:1].upper() + words[1:]
 
 
+def _titled(setting: Setting) -> str:
+    """The label with its unit, unless it ends in it."""
+    words = label(setting.name)
+    return words if not setting.unit or words.lower().endswith(setting.unit) else f"{words} ({setting.unit})"
+
+
 class Field:
     """One setting of the draft at a place; `refresh` after the draft changed shows value and error."""
 
@@ -41,7 +47,7 @@ class Field:
         self.reset = pmui.IconButton(icon="undo", size="small", description="Back to the default", visible=False,
                                      margin=(2, 0, 0, 2), on_click=lambda *_: self._reset())
         self.view = pn.Row(self.widget, self.reset, sizing_mode="stretch_width", margin=0)
-        if self._lines:
+        if self.setting.many:
             self.view.styles = WIDE
         for name in ("value", "value_input"):
             if name in self.widget.param:
@@ -49,19 +55,13 @@ class Field:
         self.refresh()
 
     @property
-    def _lines(self) -> bool:
-        return self.setting.many and not self._options
-
-    @property
     def _options(self) -> tuple[Any, ...]:
-        from typing import get_args
-
         return self.setting.choices or (get_args(self.setting.type) if self.setting.many else ())
 
     def _widget(self) -> Any:
         setting = self.setting
         # Numbers are text fields: a number widget can't be typed 3e-4 into, and silently clips to its limits.
-        shared: dict[str, Any] = {"label": label(setting.name) + (f" ({setting.unit})" if setting.unit else ""),
+        shared: dict[str, Any] = {"label": _titled(setting),
                                   "sizing_mode": "stretch_width", "margin": 0, "size": "small"}
         if setting.type is bool:
             return pmui.Switch(**shared, description=setting.words)
@@ -69,6 +69,7 @@ class Field:
             options = {"none": None} if setting.optional else {}
             return pmui.Select(options={**options, **{str(c): c for c in setting.choices}}, **shared)
         if setting.many and self._options:
+            del shared["size"]  # there it counts rows
             return pmui.MultiChoice(options=list(self._options), **shared)
         if setting.many:
             return pmui.TextAreaInput(rows=2, auto_grow=True, max_rows=8, **shared)
@@ -88,7 +89,7 @@ class Field:
         """What was typed as a value of the draft; text that is no number stays text, for the config to refuse."""
         setting = self.setting
         if setting.many:
-            lines = shown.split("\n") if isinstance(shown, str) else shown
+            lines = shown.split("\n") if isinstance(shown, str) else sorted(shown, key=self._options.index)
             return [line for line in lines if line != ""]
         if not isinstance(shown, str) or setting.choices:
             return shown
@@ -146,9 +147,7 @@ class Field:
                 self._text_shown("\n".join(map(str, value)))
             elif isinstance(self.widget, pmui.TextInput):
                 self._text_shown(_text(value))
-            elif value in self.widget.options or value in getattr(self.widget.options, "values", list)():
-                self.widget.value = value
-            elif isinstance(self.widget, pmui.MultiChoice):
+            elif isinstance(self.widget, pmui.MultiChoice) or value in self.widget.options.values():
                 self.widget.value = value
         finally:
             self._quiet = False

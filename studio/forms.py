@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import panel as pn
 import panel_material_ui as pmui
 from panel.viewable import Viewable, Viewer
 
@@ -17,6 +16,7 @@ from engine.config import Config, Part, Setting, settings
 from engine.recipe import Recipe
 from studio.draft import Draft, Where
 from studio.fields import Field, label
+from studio.layout import stack
 from studio.lists import Many
 from studio.session import Session
 from studio.views import Fragment, txt
@@ -63,7 +63,7 @@ class Group:
         self.fields: dict[str, Any] = {s.name: field(s, (*where, s.name), draft) for s in chosen}
         everyday = [self.fields[s.name].view for s in chosen if not s.advanced]
         advanced = [self.fields[s.name].view for s in chosen if s.advanced]
-        self.view = pn.Column(sizing_mode="stretch_width", margin=0, styles={"gap": "10px"})
+        self.view = stack(gap="10px")
         if everyday:
             self.view.append(grid(everyday))
         self.more = None
@@ -95,7 +95,7 @@ class Choice:
         self.words = Fragment()
         self.kind = ""
         self.group: Group | None = None
-        self.view = pn.Column(grid([self.select]), self.words, sizing_mode="stretch_width", margin=0, styles={"gap": "12px"})
+        self.view = stack(grid([self.select]), self.words, gap="12px")
         self.select.param.watch(self._chosen, "value")
         self.refresh()
 

@@ -11,6 +11,7 @@ import panel_material_ui as pmui
 from engine.config import Part, Setting, settings
 from studio.draft import Draft, Where
 from studio.fields import WIDE, label
+from studio.layout import stack
 from studio.views import Fragment, txt
 
 
@@ -23,10 +24,9 @@ class Many:
         self._shape: list[str] | None = None
         self.items: list[Any] = []
         self.head = Fragment()
-        self.rows = pn.Column(sizing_mode="stretch_width", margin=0, styles={"gap": "10px"})
+        self.rows = stack(gap="10px")
         self.adder = self._adder()
-        self.view = pn.Column(self.head, self.rows, self.adder, sizing_mode="stretch_width", margin=0,
-                              styles={"gap": "10px", **WIDE})
+        self.view = stack(self.head, self.rows, self.adder, styles={"gap": "10px", **WIDE})
         self.refresh()
 
     @property

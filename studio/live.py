@@ -14,7 +14,7 @@ import holoviews as hv
 import numpy as np
 import panel as pn
 from bokeh.events import RangesUpdate, Reset
-from bokeh.models import DataRange1d, HoverTool, LinearScale, LogScale, NumeralTickFormatter
+from bokeh.models import DataRange1d, HoverTool, LinearScale, LogScale, NumeralTickFormatter, PrintfTickFormatter
 from panel.viewable import Viewable, Viewer
 
 from studio.plots import NOTHING, Columns, Smooth, curves, downsample, run_colour
@@ -39,12 +39,16 @@ LOSS = (Metric("train/loss", "train", smooth=True), Metric("val/loss", "validati
 
 
 class Live(Viewer):
-    """One figure of some metrics of some runs. Call `update` at each tick."""
+    """One figure of some metrics of some runs. Call `update` at each tick.
 
-    def __init__(self, metrics: Sequence[Metric], ylabel: str, *, height: int = 320, number: str = "0.000",
-                 **params: Any) -> None:
+    With a `leader` it has no tools of its own, and looks at the window that its leader looks at.
+    """
+
+    def __init__(self, metrics: Sequence[Metric], ylabel: str, *, height: int = 320, number: str = "0.[000]",
+                 leader: Live | None = None, **params: Any) -> None:
         super().__init__(**params)
         self.metrics, self.ylabel, self.height, self.number = tuple(metrics), ylabel, height, number
+        self.leader = leader
         self.window: tuple[float, float] | None = None
         self.sources: list[Any] = []
         self.figure: Any = None
@@ -59,13 +63,15 @@ class Live(Viewer):
     def update(self, feeds: Sequence[Feed], *, axis: str = "step", smoothing: float = 0.0, log: bool = False) -> None:
         """Show what the feeds hold now; the first is the run looked at, the others are compared with it."""
         names = [feed.run.name for feed in feeds]
+        if self.leader is not None:
+            self.window = self.leader.window
         if names != self._runs or self.figure is None:
             self._build(names, log)
         seen = (axis, smoothing, log, self.window, [(feed.version, feed.anew) for feed in feeds])
         if seen == self._seen:
             return
         if self._seen is not None and axis != self._seen[0]:
-            self.window = None
+            self.window = None  # a window in steps is none in minutes
             self._build(names, log)
             seen = (axis, smoothing, log, None, seen[4])
         self._scale(log)
@@ -98,18 +104,35 @@ class Live(Viewer):
         self.figure = plot.state
         parts = list(plot.subplots.values())
         self.sources = [part.handles["cds"] for part in parts]
-        self.figure.x_range = DataRange1d(range_padding=0.02)
-        self.figure.y_range = DataRange1d(range_padding=0.06)
-        self.figure.on_event(RangesUpdate, self._zoomed)
-        self.figure.on_event(Reset, lambda event: self._look(None))
-        self.figure.min_border_left = 56
-        bold = [part.handles["glyph_renderer"] for label, part in zip(self._labels(lines), parts, strict=True)
-                if not label.endswith(" raw")]
-        self.figure.add_tools(HoverTool(renderers=bold, mode="mouse", line_policy="nearest", tooltips=[
-            ("", "$name"), (self.ylabel, f"@y{{{self.number}}}"), ("at", "@x{0,0.[0]}")]))
-        for label, renderer in zip([n for n in self._labels(lines) if not n.endswith(" raw")], bold, strict=True):
+        self._dress()
+        renderers = [part.handles["glyph_renderer"] for part in parts]
+        bold = []
+        for label, renderer in zip(self._labels(lines), renderers, strict=True):
             renderer.name = label
+            if not label.endswith(" raw"):
+                bold.append(renderer)
+        self.figure.add_tools(HoverTool(renderers=bold, line_policy="nearest", visible=False, tooltips=[
+            ("", "$name"), (self.ylabel or "value", f"@y{{{self.number}}}" if "%" not in self.number else "@y"), ("at", "@x{0,0.[0]}")]))
         self._view[:] = [pn.pane.Bokeh(self.figure, sizing_mode="stretch_width", height=self.height, margin=0)]
+
+    def _dress(self) -> None:
+        figure = self.figure
+        figure.toolbar.logo = None
+        figure.title.visible = False
+        figure.y_range = DataRange1d(range_padding=0.06)
+        figure.yaxis[0].formatter = (PrintfTickFormatter(format=self.number) if "%" in self.number
+                                     else NumeralTickFormatter(format=self.number))
+        figure.yaxis[0].ticker.desired_num_ticks = 6 if self.leader is None else 4
+        figure.xaxis[0].ticker.desired_num_ticks = 8 if self.leader is None else 4
+        figure.min_border_left = 56
+        if self.leader is None:
+            figure.x_range = DataRange1d(range_padding=0.02)
+            figure.on_event(RangesUpdate, self._zoomed)
+            figure.on_event(Reset, lambda event: self._look(None))
+        else:
+            figure.x_range = self.leader.figure.x_range
+            figure.toolbar_location = None
+            figure.toolbar.tools = []
 
     @staticmethod
     def _labels(lines: dict[str, dict[str, Any]]) -> list[str]:

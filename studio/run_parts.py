@@ -6,9 +6,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from engine.runs import Status
+from engine import runs
+from engine.runs import Run, Status
 from engine.workspace import Workspace
 from studio.plots import run_colour
+from studio.session import Session
 from studio.views import Markup, age, banner, bar, chip, duration, icon, join, number, press, size, tiles, txt
 from studio.watch import Feed, Line
 
@@ -39,14 +41,15 @@ def _listed(line: Line, selected: Sequence[str]) -> Markup:
                " · ".join(filter(None, facts)), progress, compare)
 
 
-def head(feed: Feed) -> Markup:
-    """Name, state, how far, and the buttons that the state allows."""
+def head(feed: Feed, *, watch: bool = False) -> Markup:
+    """Name, state, how far, and the buttons that the state allows; `watch` adds the way to the run's own page."""
     status = feed.status
-    return txt('<div class="runhead"><div class="top"><h2>{}</h2>{}<span class="buttons">{}</span></div>{}</div>',
-               feed.run.name, chip(status.state), buttons(feed), progress(status))
+    return txt('<div class="runhead"><div class="top"><h2>{}</h2>{}<span class="buttons">{}{}</span></div>{}</div>',
+               feed.run.name, chip(status.state), press("Details", "watch", "quiet", "show_chart") if watch else "",
+               buttons(feed, trash=not watch), progress(status))
 
 
-def buttons(feed: Feed) -> Markup:
+def buttons(feed: Feed, *, trash: bool = True) -> Markup:
     state = feed.status.state
     found = []
     if state in ("running", "queued"):
@@ -59,10 +62,30 @@ def buttons(feed: Feed) -> Markup:
         found.append(press(word, "resume", "full", "play_arrow"))
     if feed.told("parity") and feed.told("parity")[-1].get("passed"):
         found.append(press("Talk to it", "talk", "full", "chat"))
-    if not feed.status.active:
+    if trash and not feed.status.active:
         found.append(_titled(press("Move to trash", "trash", "quiet", "delete_outline"),
                              "Moves the run's folder to the workspace's trash. Nothing is deleted."))
     return join(found)
+
+
+def act(session: Session, run: Run, what: str) -> None:
+    """Do what one of the buttons says."""
+    if what == "stop":
+        session.attempt(runs.stop, run)
+        session.notify("Saving a checkpoint at the next step, then stopping. The run can be resumed.")
+    elif what == "pause":
+        session.attempt(runs.pause, run)
+        session.notify("The run will wait at its next step.")
+    elif what == "resume":
+        if session.attempt(runs.resume, run):
+            session.notify(f"{run.name} goes on.", "success")
+    elif what == "talk":
+        session.goto("inference", bundle=run.made().get("bundle", "").rsplit("/", 1)[-1])
+    elif what == "trash":
+        where = session.attempt(runs.trash, run, session.workspace)
+        if where is not None:
+            session.notify(f"{run.name} lies in {where}.")
+            session.param.update(run="", others="")
 
 
 def _titled(button: Markup, words: str) -> Markup:

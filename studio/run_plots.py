@@ -9,6 +9,7 @@ import panel as pn
 import panel_material_ui as pmui
 from panel.viewable import Viewable, Viewer
 
+from studio.layout import stack
 from studio.live import AXES, LOSS, Live, Metric
 from studio.plots import run_colour
 from studio.theme import VALIDATION_COLOUR
@@ -16,9 +17,9 @@ from studio.views import Fragment, Markup, empty, join, txt
 from studio.watch import Feed
 
 SIDE = (
-    ("train/lr", "Learning rate", "0.[00000000]"),
-    ("train/grad_norm", "Gradient norm", "0.000"),
-    ("speed/tokens_per_second", "Tokens per second", "0,0"),
+    ("train/lr", "Learning rate", "%.2g"),
+    ("train/grad_norm", "Gradient norm", "0.[00]"),
+    ("speed/tokens_per_second", "Tokens per second", "0.[0]a"),
 )
 
 
@@ -28,9 +29,9 @@ class RunPlots(Viewer):
     def __init__(self, *, small: bool = False, height: int = 340, **params: Any) -> None:
         super().__init__(**params)
         self.loss = Live(LOSS, "loss", height=height)
-        self.side = [] if small else [Live((Metric(name, words),), "", height=150, number=form)
+        self.side = [] if small else [Live((Metric(name, words),), "", height=150, number=form, leader=self.loss)
                                       for name, words, form in SIDE]
-        self.smoothing = pmui.FloatSlider(label="Smoothing", start=0.0, end=0.99, step=0.01, value=0.9, width=190,
+        self.smoothing = pmui.FloatSlider(label="Smoothing", start=0.0, end=0.99, step=0.01, value=0.8, width=190,
                                           margin=(0, 14, 0, 10), size="small")
         self.log = pmui.Switch(label="Log axis", value=False, margin=(6, 0, 0, 0), size="small")
         self.axis = pmui.RadioButtonGroup(options=list(AXES), value="Steps", size="small", margin=(4, 0, 0, 0))
@@ -43,11 +44,10 @@ class RunPlots(Viewer):
                              align_items="center", sizing_mode="stretch_width",
                              sx={"& > :first-child": {"flex": "1 1 260px"}})
         beside = pn.Row(*[self._titled(words, live) for (_, words, _), live in zip(SIDE, self.side, strict=False)],
-                            margin=0, sizing_mode="stretch_width", styles={"flex-wrap": "wrap", "gap": "8px 20px"})
-        self._drawn = pn.Column(self.loss, *([beside] if self.side else []), sizing_mode="stretch_width", margin=0,
-                                styles={"gap": "14px"})
-        self._view = pn.Column(dials, self._nothing, self._drawn, sizing_mode="stretch_width", margin=0,
-                               styles={"gap": "12px"})
+                            margin=0, sizing_mode="stretch_width",
+                        styles={"flex-wrap": "wrap", "gap": "8px 20px"})
+        self._drawn = stack(self.loss, *([beside] if self.side else []), gap="14px")
+        self._view = stack(dials, self._nothing, self._drawn, gap="12px")
 
     def __panel__(self) -> Viewable:
         return self._view

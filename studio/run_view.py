@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import panel as pn
 import panel_material_ui as pmui
 from panel.viewable import Viewable, Viewer
 
@@ -13,6 +12,7 @@ from engine import runs
 from engine.config import UserError
 from engine.runs import Run
 from studio import run_parts as parts
+from studio.layout import stack
 from studio.run_plots import RunPlots
 from studio.session import Session
 from studio.views import Fragment, Markup, card, txt
@@ -42,9 +42,8 @@ class RunView(Viewer):
         self.fold.param.watch(lambda *_: self._unfold(), "active")
         self.sample_card = card(self.sample_head, self.step, self.samples, visible=False)
         self.verdict_card = card(self.verdict, title="Parity", visible=False)
-        self._view = pn.Column(card(self.head, self.stepper, self.trouble), card(self.plots), card(self.figures),
-                               self.sample_card, self.verdict_card, card(self.fold), sizing_mode="stretch_width",
-                               margin=0, styles={"gap": "16px"}, visible=False)
+        self._view = stack(card(self.head, self.stepper, self.trouble), card(self.plots), card(self.figures),
+                               self.sample_card, self.verdict_card, card(self.fold), gap="16px", visible=False)
 
     def __panel__(self) -> Viewable:
         return self._view
@@ -142,23 +141,6 @@ class RunView(Viewer):
     def _press(self, what: str) -> None:
         if not self.names:
             return
-        session, run = self.session, self.run
-        if what == "stop":
-            session.attempt(runs.stop, run)
-            session.notify("Saving a checkpoint at the next step, then stopping. The run can be resumed.")
-        elif what == "pause":
-            session.attempt(runs.pause, run)
-            session.notify("The run will wait at its next step.")
-        elif what == "resume":
-            if session.attempt(runs.resume, run):
-                session.notify(f"{run.name} goes on.", "success")
-        elif what == "talk":
-            bundle = run.made().get("bundle", "")
-            session.goto("inference", bundle=bundle.rsplit("/", 1)[-1])
-        elif what == "trash":
-            where = session.attempt(runs.trash, run, session.workspace)
-            if where is not None:
-                session.notify(f"{run.name} lies in {where}.")
-                session.param.update(run="", others="")
+        parts.act(self.session, self.run, what)
         self._seen = None
         self.tick()

@@ -13,12 +13,13 @@ from panel.util import edit_readonly
 from panel.viewable import Viewable, Viewer
 
 from engine.workspace import ASSETS
+from studio.layout import stack
 from studio.page import Page
 from studio.pages import PAGES
 from studio.recipe_code import recipe_code
 from studio.session import Session
 from studio.theme import LOGO, PAGE_SX, THEME
-from studio.views import Fragment, Markup, heading, icon, txt
+from studio.views import Fragment, Markup, banner, heading, icon, txt
 
 log = logging.getLogger("studio")
 
@@ -34,10 +35,11 @@ class Studio(Viewer):
         super().__init__(**params)
         self.session = session or Session()
         self.pages: dict[str, Page] = {cls.noun: cls(self.session) for cls in PAGES}
-        self._holders = {noun: pn.Column(visible=False, sizing_mode="stretch_width", margin=0, css_classes=[noun],
-                                         styles={"max-width": "1240px", "margin": "0 auto", "padding": "28px 32px 64px",
+        self._holders = {noun: stack(visible=False, css_classes=[noun],
+                                         styles={"width": "100%", "max-width": "1240px", "margin": "0 auto", "padding": "28px 32px 64px",
                                                  "box-sizing": "border-box", "gap": "20px"}) for noun in self.pages}
         self._mounted = 0.0
+        self._broken: set[str] = set()
         self.nav = pmui.MenuList(items=[{"label": p.title, "icon": p.icon} for p in PAGES], dense=False, margin=(8, 10),
                                  sizing_mode="stretch_width", sx=NAV_SX)
         self.nav.param.watch(self._navigate, "active")
@@ -45,7 +47,8 @@ class Studio(Viewer):
         self.view = pmui.Page(
             meta_title="Training Studio", header=[Fragment(self._header(), on_press=self._press)],
             sidebar=[self.nav], sidebar_width=208, sidebar_resizable=False, main=[*self._holders.values(), self.help],
-            theme_config=THEME, sx=PAGE_SX, dark_theme=self.session.dark, favicon=ASSETS / "theme" / "logo.svg")
+            theme_config=THEME, sx=PAGE_SX, dark_theme=self.session.dark, favicon=ASSETS / "theme" / "logo.svg",
+            raw_css=[VEIL])
         with edit_readonly(self.view):
             self.view.busy = False  # each toggle would walk the model tree, twice a second
         self.view.param.watch(self._theme_chosen, "dark_theme")
@@ -63,20 +66,30 @@ class Studio(Viewer):
         noun = self.session.page if self.session.page in self.pages else "home"
         page, holder = self.pages[noun], self._holders[noun]
         if not holder.objects:
-            holder.objects = [*self._title(page), page.view()]
+            holder.objects = [*self._title(page), self._made(page)]
         for name, each in self._holders.items():
             each.visible = name == noun
         self.nav.active = (list(self.pages).index(noun),)
         self._mounted = time.monotonic()
         self.help.open = False
-        page.shown()
+        if noun not in self._broken:
+            page.shown()
+
+    def _made(self, page: Page) -> Viewable:
+        """The page's view; one that fails shows why, and the other pages go on."""
+        try:
+            return page.view()
+        except Exception as error:
+            self._broken.add(page.noun)
+            complain(error)
+            return Fragment(banner("error", f"This page could not be shown ({type(error).__name__}: {error}). "
+                                            "The studio's log has the details."))
 
     def _title(self, page: Page) -> list[Viewable]:
         if not page.line:
             return []
         code = [recipe_code(self.session, page.sections, page.command)] if page.sections else []
-        return [pmui.FlexBox(heading(page.title, page.line), *code, gap="16px", margin=0, sizing_mode="stretch_width",
-                             flex_wrap="nowrap", align_items="flex-start")]
+        return [pn.Row(heading(page.title, page.line), *code, sizing_mode="stretch_width", margin=0)]
 
     def _navigate(self, event: Any) -> None:
         if event.new:
@@ -85,7 +98,7 @@ class Studio(Viewer):
     def tick(self) -> None:
         """Twice a second: what is in sight looks at the world; the draft is kept."""
         self.session.keep()
-        if time.monotonic() - self._mounted > SETTLE_SECONDS and self.session.page in self.pages:
+        if time.monotonic() - self._mounted > SETTLE_SECONDS and self.session.page in self.pages.keys() - self._broken:
             self.pages[self.session.page].tick()
 
     # Header ------------------------------------------------------------------------------------------
@@ -132,6 +145,12 @@ class Studio(Viewer):
         if pn.state.location is not None and pn.state.location.search != search:
             pn.state.location.search = search
 
+
+# While the browser draws, the page can already be read and used.
+VEIL = """
+#loader { background: none !important; pointer-events: none; justify-content: flex-end !important; padding-bottom: 24px; }
+#loader .spinner { width: 26px; height: 26px; border-width: 3px; border-color: rgba(128,128,128,.25); border-top-color: #0b8576; }
+"""
 
 NAV_SX: dict[str, Any] = {
     "& .MuiListItemButton-root": {"borderRadius": "8px", "paddingBlock": "7px", "marginBlock": "2px"},

@@ -7,17 +7,19 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import panel as pn
 import panel_material_ui as pmui
 import param
 from markupsafe import Markup, escape
 from panel.custom import JSComponent
 from panel.viewable import Viewable
 
+from studio.layout import stack
 from studio.theme import CARD_SX, STYLESHEET
 
 __all__ = ["Fragment", "Markup", "age", "banner", "bar", "card", "chip", "duration", "empty", "escape", "heading",
            "icon", "join", "number", "row", "size", "tiles", "txt"]
+
+NOTHING = Markup("")
 
 
 class Fragment(JSComponent):
@@ -79,7 +81,7 @@ class Fragment(JSComponent):
     }
     """
 
-    def __init__(self, html: Markup = Markup(""), on_press: Callable[[str], None] | None = None, **params: Any) -> None:
+    def __init__(self, html: Markup = NOTHING, on_press: Callable[[str], None] | None = None, **params: Any) -> None:
         self._on_press = on_press
         super().__init__(**{"sizing_mode": "stretch_width", "margin": 0, "stylesheets": [STYLESHEET], **params})
         self.html = html
@@ -106,7 +108,7 @@ def number(value: float | None, digits: int = 3) -> str:
         return "–"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    if isinstance(value, int) or float(value).is_integer() and abs(value) < 1e15:
+    if isinstance(value, int) or (float(value).is_integer() and abs(value) < 1e15):
         return f"{int(value):,}"
     if abs(value) >= 1000:
         return f"{value:,.0f}"
@@ -178,7 +180,7 @@ def tiles(facts: Iterable[tuple[str, Any]]) -> Markup:
         txt("<div><dt>{}</dt><dd>{}</dd></div>", label, value) for label, value in facts))
 
 
-def banner(kind: str, sentence: Any, action: Markup = Markup("")) -> Markup:
+def banner(kind: str, sentence: Any, action: Markup = NOTHING) -> Markup:
     """A sentence that must be seen. `kind` is info, success, warning or error."""
     sign = {"info": "info", "success": "check_circle", "warning": "warning", "error": "error"}[kind]
     return txt('<div class="banner {}" role="status">{}<p>{}</p>{}</div>', kind, icon(sign), sentence, action)
@@ -203,8 +205,8 @@ def card(*objects: Any, title: str = "", line: str = "", **params: Any) -> pmui.
     inside = list(objects)
     if title:
         inside.insert(0, Fragment(txt('<h2>{}</h2>{}', title, txt('<p class="line">{}</p>', line) if line else "")))
-    return pmui.Paper(pn.Column(*inside, sizing_mode="stretch_width", margin=0, styles={"gap": "16px"}), **{"variant": "outlined", "elevation": 0, "sx": CARD_SX, "sizing_mode": "stretch_width",
-                                  "margin": 0, **params})
+    return pmui.Paper(stack(*inside, gap="16px"), **{"variant": "outlined", "elevation": 0, "sx": CARD_SX, "margin": 0,
+                                                      "sizing_mode": "stretch_width", **params})
 
 
 def heading(title: str, line: str) -> Fragment:

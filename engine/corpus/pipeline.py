@@ -78,11 +78,9 @@ def curate(config: CorpusConfig, workspace: Workspace, name: str, progress: Prog
 def preview(config: CorpusConfig, workspace: Workspace, limit: int = 1000) -> dict[str, Any]:
     """What `curate` would do, tried on about `limit` documents, at most 8 MB, from all over the sources.
 
-    Writes nothing.
-
-    The same summary, and besides: `documents` (examples: id, text, source, split) under "examples", ledger rows,
-    quarantine rows, "problem" (a sentence if nothing good would be left, else empty), "files" and "sampled".
-    Raises UserError when a source cannot be read at all.
+    Writes nothing. Returns the same summary, and besides: "examples" (id, text, source), rows of "ledger" and
+    "quarantine", "problem" (a sentence if what is left cannot be trained on, else empty), "files" (how many
+    there are) and "sampled" (whether something was left unread). Raises UserError when a source cannot be read.
     """
     inputs = [(source, find(source, workspace)) for source in config.sources]
     num_files = sum(len(found) for _, found in inputs)
@@ -105,12 +103,14 @@ def preview(config: CorpusConfig, workspace: Workspace, limit: int = 1000) -> di
 
     ledger = Ledger([step.kind for step in config.steps], examples=20)
     split = Split(config.validation_fraction)
-    examples: list[dict[str, Any]] = []
-    for batch in flow(config, sampled, ledger, reading):
-        split.add(batch["text"])
-        examples += batch.slice(0, 20 - len(examples)).to_pylist()
-    return {**summary(ledger, split), "examples": examples, "ledger": ledger.rows, "quarantine": ledger.quarantine,
-            "problem": shortage(config, ledger, split), "files": num_files, "sampled": cut_short}
+    kept = pa.concat_tables([DOCUMENTS.empty_table(), *flow(config, sampled, ledger, reading)])
+    split.add(kept["text"])
+    if split.different > 1 and not split.fits():
+        split = split.again()
+        split.add(kept["text"])
+    return {**summary(ledger, split), "examples": kept.slice(0, 20).to_pylist(), "ledger": ledger.rows,
+            "quarantine": ledger.quarantine, "problem": shortage(config, ledger, split), "files": num_files,
+            "sampled": cut_short}
 
 
 def flow(config: CorpusConfig, inputs: list[tuple[Source, list[File]]], ledger: Ledger,

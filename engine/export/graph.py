@@ -20,7 +20,7 @@ CONTRIB = "com.microsoft"       # onnxruntime's own operators, in every build of
 EMBED_BYTES = 1_900_000_000     # protobuf refuses a file of 2 GiB
 ALIGNMENT = 4096                # lets onnxruntime map external weights instead of reading them
 
-FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
+FLOAT, INT32, INT64 = TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64
 
 
 class Graph:

@@ -1,12 +1,12 @@
 """ONNX: the decoder written as a graph, block by block, from its weights.
 
-Written by hand rather than traced: it takes a fraction of a second, the small operators are
-merged where that makes decoding faster, and one file serves every client. Names and sizes are
-those that optimum, onnxruntime-genai and transformers.js expect:
+Written by hand rather than traced: it takes a fraction of a second, decoding is faster for the
+merged operators, and one file serves every client. Names and sizes are those that optimum,
+onnxruntime-genai and transformers.js expect:
 
     input_ids, position_ids      (batch_size, sequence_length)                      int64
     attention_mask               (batch_size, total_sequence_length)                int64, 1 where a token stands
-    past_key_values.N.key/value  (batch_size, key-value heads, past_sequence_length, head size)
+    past_key_values.N.key/value  (batch_size, key-value heads, past_sequence_length, head size)      float32
     logits                       (batch_size, sequence_length, vocabulary)
     present.N.key/value          (batch_size, key-value heads, total_sequence_length, head size)
 
@@ -21,7 +21,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.export.graph import CONTRIB, FLOAT, INT64, Graph
+from engine.export.graph import CONTRIB, FLOAT, INT32, INT64, Graph
+from engine.export.heads import kernel_size, norm_eps, widen
 from engine.model import ModelConfig
 
 HIDDEN = -1e9   # finite: a row of pads alone must not become NaN, which would leak through the values
@@ -41,19 +42,21 @@ class DecoderGraph(Graph):
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, np.ndarray]) -> None:
         super().__init__(config.family)
-        self.config = config
-        self.given = weights
+        self.config, self.head_size, self.given = config, kernel_size(config), widen(config, weights)
         batch, sequence, past, total = "batch_size", "sequence_length", "past_sequence_length", "total_sequence_length"
+        caches = [f"{layer}.{part}" for layer in range(config.num_layers) for part in ("key", "value")]
         ids = self.input("input_ids", INT64, (batch, sequence))
         mask = self.input("attention_mask", INT64, (batch, total))
         positions = self.input("position_ids", INT64, (batch, sequence))
-        cache = (config.num_kv_heads, config.head_size)
-        for kind in (f"{i}.{part}" for i in range(config.num_layers) for part in ("key", "value")):
-            self.input(f"past_key_values.{kind}", FLOAT, (batch, cache[0], past, cache[1]))
+        for name in caches:
+            self.input(f"past_key_values.{name}", FLOAT, (batch, config.num_kv_heads, past, self.head_size))
         self.output("logits", FLOAT, (batch, sequence, config.vocab_size))
-        for kind in (f"{i}.{part}" for i in range(config.num_layers) for part in ("key", "value")):
-            self.output(f"present.{kind}", FLOAT, (batch, cache[0], total, cache[1]))
+        for name in caches:
+            self.output(f"present.{name}", FLOAT, (batch, config.num_kv_heads, total, self.head_size))
 
+        if config.position == "rope":
+            for name, table in zip(("rope.cos", "rope.sin"), rope(config), strict=True):
+                self.constant(name, table)
         with self.scope("mask"):
             self.attention = self.attention_inputs(mask, ids)
         with self.scope("embed"):
@@ -72,7 +75,7 @@ class DecoderGraph(Graph):
         batch = self.node("Shape", ids, end=1)
         sequence = self.node("Shape", ids, start=1)
         total = self.node("Shape", mask, start=1)
-        length = self.node("Cast", total, to=_INT32)
+        length = self.node("Cast", total, to=INT32)
         last = self.node("Expand", self.node("Sub", length, self.constant("one_int32", np.array([1], np.int32))), batch)
         seen = self.node("Cast", mask, to=FLOAT)
         bias = self.node("Mul", self.node("Sub", self.constant("one", np.float32(1)), seen),
@@ -121,7 +124,7 @@ class DecoderGraph(Graph):
     def attend(self, x: str, name: str, layer: int, positions: str) -> tuple[str, str]:
         """Grouped-query attention (Ainslie et al. 2023) with the cache; returns (update, its bias)."""
         c = self.config
-        heads, kv, size = c.num_heads, c.num_kv_heads, c.head_size
+        heads, kv = c.num_heads, c.num_kv_heads
         query, key, value = (self.linear(x, f"{name}.{part}", c.attention_bias) for part in ("query", "key", "value"))
         if c.qk_norm:
             query, key = self.head_norm(query, f"{name}.query_norm", heads), self.head_norm(key, f"{name}.key_norm", kv)
@@ -131,23 +134,21 @@ class DecoderGraph(Graph):
         past = [f"past_key_values.{layer}.{part}" for part in ("key", "value")]
         out, *_ = self.nodes_of("GroupQueryAttention", query, key, value, *past, last, length, "", "", "", bias,
                                 outputs=(f"{name}.heads", *(p.replace("past_key_values", "present") for p in past)),
-                                domain=CONTRIB, num_heads=heads, kv_num_heads=kv, scale=size**-0.5)
+                                domain=CONTRIB, num_heads=heads, kv_num_heads=kv, scale=c.head_size**-0.5)
         return self.product(out, f"{name}.output", c.attention_bias)
 
     def head_norm(self, x: str, name: str, heads: int) -> str:
         """RMS norm inside each head of (batch, sequence, heads * size)."""
-        size = self.config.head_size
+        size = self.head_size
         apart = self.constant(f"shape.{heads}_heads", np.array([0, 0, heads, size]))   # 0: as it was
         side_by_side = self.constant(f"shape.{heads}_joined", np.array([0, 0, heads * size]))
         x = self.node("RMSNormalization", self.node("Reshape", x, apart), self.weight(f"{name}.weight"), axis=-1,
-                      epsilon=self.config.norm_eps)
+                      epsilon=norm_eps(self.config))
         return self.node("Reshape", x, side_by_side)
 
     def rotate(self, x: str, positions: str) -> str:
         """Turn the pairs of each head by the angle of its position."""
-        cos, sin = rope(self.config)
-        return self.node("RotaryEmbedding", x, positions, self.constant("rope.cos", cos),
-                         self.constant("rope.sin", sin), domain=CONTRIB)
+        return self.node("RotaryEmbedding", x, positions, "rope.cos", "rope.sin", domain=CONTRIB)
 
     def mlp(self, x: str, name: str) -> tuple[str, str]:
         """SwiGLU (Shazeer 2020) or GELU by tanh (Hendrycks and Gimpel 2016); returns (update, its bias)."""
@@ -176,16 +177,14 @@ class DecoderGraph(Graph):
         return self.node("Add", out, addend) if bias else out
 
 
-_INT32 = 6
-
-
 def rope(config: ModelConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines and sines of RoPE's angles (Su et al. 2021), each (context, head size / 2).
+    """Cosines and sines of RoPE's angles (Su et al. 2021), each (context, head size in the graph / 2).
 
     In float32 from the first operation, as the published models compute them: at long contexts
-    the rounding of the angle is part of the model.
+    the rounding of the angle is part of the model. Pairs that only widen the head stand still.
     """
-    size, one = config.head_size, np.float32(1)
-    frequency = one / np.float32(config.rope_theta) ** (np.arange(0, size, 2, dtype=np.float32) / np.float32(size))
+    pairs = np.arange(0, config.head_size, 2, dtype=np.float32) / np.float32(config.head_size)
+    frequency = np.zeros(kernel_size(config) // 2, np.float32)
+    frequency[:len(pairs)] = np.float32(1) / np.float32(config.rope_theta) ** pairs
     angles = np.outer(np.arange(config.context_length, dtype=np.float32), frequency)
     return np.cos(angles), np.sin(angles)

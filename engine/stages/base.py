@@ -99,7 +99,7 @@ class Stage(lightning.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Turn the summed gradients into those of the mean, refuse what is not finite, clip."""
-        grads = [p.grad for p in self.model.parameters() if p.grad is not None]
+        grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         scale = self.train_config.accumulation / self._count  # Lightning has divided by the accumulation
         norm = nn.utils.get_total_norm(grads) * scale
         self.last = Step(self.steps + 1, self.tokens + self._count, optimizer.param_groups[0]["lr"],

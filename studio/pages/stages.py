@@ -1,18 +1,130 @@
-"""Train."""
+"""Train: how long and how, what that comes to, and the button that starts it."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import panel as pn
+import panel_material_ui as pmui
 from panel.viewable import Viewable
 
+from engine import files
+from engine.config import UserError
+from engine.recipe import JOBS, Recipe, shipped
+from engine.workspace import Workspace
+from studio.fields import label
 from studio.forms import Form
+from studio.layout import stack
 from studio.page import Page
-from studio.views import card
+from studio.run_parts import JOB_WORDS
+from studio.views import Fragment, card, icon, join, number, press, size, tiles, txt
+
+PAGE_OF = {"corpus": "corpus", "tokens": "tokens", "model": "model", "optim": "optim", "schedule": "optim",
+           "evaluate": "evaluate", "export": "export"}
 
 
 class Train(Page):
-    title, icon, noun, line = "Train", "play_circle", "stages", "How long, in what batches, and what is looked at on the way."
-    sections, command = ("train", "optim", "schedule", "stage"), "train"
+    title, icon, noun = "Train", "play_circle", "stages"
+    line = "How long, in what batches, and what is looked at on the way."
+    sections, command = ("name", "seed", "jobs", "stage", "train"), "run"
 
     def view(self) -> Viewable:
-        return pn.Column(card(Form("train", self.session), title="Training"), card(Form("optim", self.session), title="Optimizer"), card(Form("corpus", self.session), title="Corpus"), sizing_mode="stretch_width", styles={"gap": "16px"})
+        draft = self.session.draft
+        self.ready = Fragment(on_press=self._pressed)
+        self.start = pmui.Button(label="Start", icon="play_arrow", variant="contained", size="large", margin=0,
+                                 sx={"minWidth": "150px", "minHeight": "46px"}, on_click=lambda *_: self._start())
+        recipes = pmui.MenuButton(label="Begin with a recipe", icon="menu_book", variant="outlined", size="small", margin=0,
+                                  items=[{"label": name} for name in shipped()],
+                                  on_click=lambda item: self._load(item["label"]))
+        draft.param.watch(lambda *_: self._estimate(), "version")
+        form = Form("train", self.session)
+        stage = Form("stage", self.session)
+        top = Form("", self.session, only=("name", "seed", "jobs"))
+        self._estimate()
+        head = pn.Row(self.ready, self.start, sizing_mode="stretch_width", margin=0, styles={"gap": "20px"})
+        return stack(card(head), card(top, recipes, title="Run"),
+                         card(form, title="Training"), card(stage, title="Loss"))
+
+    def shown(self) -> None:
+        self._estimate()
+
+    def tick(self) -> None:
+        if self.start.loading:
+            self.start.param.update(loading=False)
+
+    # Before the start --------------------------------------------------------------------------------
+
+    def missing(self) -> list[tuple[str, str]]:
+        """What stands in the way of a start: sentences, each with the page where it can be put right."""
+        draft, found = self.session.draft, []
+        for problem in draft.problems:
+            section, _, rest = problem.field.partition(".")
+            words = " ".join(filter(None, [label(section), label(rest.rsplit(".", 1)[-1]).lower() if rest else ""]))
+            found.append((f"{words} {problem.sentence}", PAGE_OF.get(section, "")))
+        if draft.recipe is not None:
+            found += [(sentence, "corpus") for sentence in unreadable(draft.recipe, self.session.workspace)]
+        return found
+
+    def _estimate(self) -> None:
+        recipe, missing = self.session.draft.settled, self.missing()
+        self.start.disabled = bool(missing)
+        if missing:
+            lines = join(txt("<li>{}{}</li>", sentence[:1].upper() + sentence[1:],
+                             txt(" {}", press("Go there", page, "quiet")) if page else "") for sentence, page in missing)
+            self.ready.html = txt('<div class="ready no">{}<div><h2>Not ready: {} to put right</h2><ul>{}</ul></div></div>',
+                                  icon("error_outline"), "one thing" if len(missing) == 1 else f"{len(missing)} things", lines)
+            return
+        jobs = " → ".join(JOB_WORDS[job].lower() for job in recipe.jobs)
+        facts = [("Tokens per step", number(recipe.tokens_per_step)),
+                 ("Tokens in all", size(recipe.tokens_per_step * recipe.train.max_steps))]
+        facts += epochs(recipe, self.session.workspace)
+        self.ready.html = txt('<div class="ready yes">{}<div><h2>Ready to start “{}”</h2><p class="line">{}</p>{}</div></div>',
+                              icon("check_circle"), recipe.name, jobs[:1].upper() + jobs[1:], tiles(facts))
+
+    def _pressed(self, page: str) -> None:
+        self.session.goto(page)
+
+    def _load(self, name: str) -> None:
+        recipe = self.session.attempt(Recipe.load, name)
+        if recipe is not None:
+            self.session.draft.replace(recipe.dump())
+            self.session.notify(f"The settings are now those of the recipe {name}.", "success")
+
+    def _start(self) -> None:
+        recipe = self.session.recipe()
+        if recipe is None or self.missing():
+            self._estimate()
+            return
+        self.session.start(recipe)
+
+
+def unreadable(recipe: Recipe, workspace: Workspace) -> list[str]:
+    """The sources that lead nowhere, each in a sentence. Only what a run that curates would read."""
+    if "curate" not in recipe.jobs and "tokenize" not in recipe.jobs and "train" not in recipe.jobs:
+        return []
+    found = []
+    for source in recipe.corpus.sources:
+        try:
+            path = workspace.resolve(source.path)
+            if not path.exists() and not any(sign in source.path for sign in "*?["):
+                found.append(f"The corpus has no file or folder {source.path}.")
+        except UserError as error:
+            found.append(error.sentence)
+    return found
+
+
+def epochs(recipe: Recipe, workspace: Workspace) -> list[tuple[str, Any]]:
+    """How often the run sees each token, if these documents were tokenized with these settings before."""
+    for folder in workspace.listing("tokens"):
+        try:
+            manifest = files.read_json(folder / files.MANIFEST)
+            if manifest["made_from"].get("tokens", manifest["made_from"].get("config")) != recipe.tokens.dump():
+                continue
+            tokens = manifest["summary"]["train"]["tokens"]
+        except (UserError, KeyError, AttributeError, TypeError):
+            continue
+        times = recipe.tokens_per_step * recipe.train.max_steps / max(1, tokens)
+        return [("Epochs over the newest tokens", txt("{} <small>of {}</small>", number(times, 2), size(tokens)))]
+    return []
+
+

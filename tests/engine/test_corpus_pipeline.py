@@ -16,6 +16,7 @@ from toy_prose import prose
 from engine import files
 from engine.config import UserError, read
 from engine.corpus import CorpusConfig
+from engine.corpus.ledger import look
 from engine.corpus.pipeline import curate, preview
 from engine.progress import Stopped, silent
 
@@ -255,6 +256,27 @@ def test_preview_samples_a_large_corpus_and_writes_nothing(workspace):
     assert shown["sampled"]
     assert shown["bytes"] < 3 << 20
     assert sorted(workspace.path.rglob("*")) == before
+
+
+def test_preview_holds_something_out_however_little_there_is(workspace):
+    (workspace.place("corpora") / "few.jsonl").write_text("".join(f'{{"text": "{prose(9, n)}"}}\n' for n in range(3)))
+    for fraction in (0.0001, 0.5):
+        settings = {"sources": [{"path": "corpora/few.jsonl"}], "validation_fraction": fraction}
+        summary = made(workspace, **settings)[2]
+        shown = preview(read(CorpusConfig, settings), workspace)
+        assert {key: shown[key] for key in summary} == summary
+
+
+def test_a_dataset_is_looked_at_as_a_preview_is(workspace, mine):
+    folder, documents, summary = made(workspace)
+    shown = look(folder, examples=5)
+    assert {key: shown[key] for key in summary} == summary
+    assert shown["examples"] == documents[:5]
+    assert shown["ledger"] == pq.read_table(folder / "ledger.parquet").to_pylist()
+    assert [row["file"] for row in shown["quarantine"]] == ["corpora/mine/broken.txt"]
+    (folder / "ledger.parquet").write_bytes(b"PAR1 cut")
+    with pytest.raises(UserError, match="is damaged"):
+        look(folder)
 
 
 def test_preview_says_when_nothing_would_be_left(workspace, mine):

@@ -1,0 +1,138 @@
+"""Generator: a prompt in, text out, whole, piece by piece, or token by token with probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from engine.config import UserError
+from engine.inference import bundle as folder_of
+from engine.inference.sampling import cut, draw, softmax
+from engine.inference.session import Session
+from engine.inference.text import Writing
+from engine.tokens.tokenizer import load as load_tokenizer
+
+
+@dataclass(frozen=True)
+class Token:
+    """One generated token."""
+
+    id: int
+    text: str                   # the characters that became certain with it; "" inside an unfinished character
+    probability: float          # that the model gave it, before temperature and cuts
+    alternatives: tuple[tuple[int, str, float], ...] = ()   # (id, text, probability), likeliest first, itself included
+
+
+class Generator:
+    """An exported model, ready to write. One text at a time: calls from several threads need one each."""
+
+    def __init__(self, bundle: Path, threads: int = 0) -> None:
+        self.config = folder_of.check(bundle)
+        self.bundle = bundle
+        self.context_length = folder_of.context_length(bundle, self.config)
+        self.tokenizer = load_tokenizer(bundle / "tokenizer.json")
+        self._session = Session(bundle / folder_of.MODEL, threads)
+        self.vocab_size = self._session.vocab_size
+        end = self.config.get("eos_token_id")
+        self.ends = frozenset(end if isinstance(end, list) else [] if end is None else [end])
+
+    def generate(self, prompt: str, max_new_tokens: int = 128, temperature: float = 0.8, top_k: int = 0,
+                 top_p: float = 1.0, seed: int | None = None, stop: Sequence[str] = ()) -> str:
+        """The text that continues the prompt.
+
+        It ends after `max_new_tokens`, at the end of a text, before the first of the `stop` strings, or
+        when the context is full. `temperature` 0 always takes the likeliest token; `top_k` and `top_p`
+        as in `sampling.cut`. The same `seed` gives the same text. Raises UserError for settings out of
+        range and for a prompt that fills the context.
+        """
+        return "".join(self.stream(prompt, max_new_tokens, temperature, top_k, top_p, seed, stop))
+
+    def stream(self, prompt: str, max_new_tokens: int = 128, temperature: float = 0.8, top_k: int = 0,
+               top_p: float = 1.0, seed: int | None = None, stop: Sequence[str] = ()) -> Iterator[str]:
+        """`generate` in pieces, each as soon as it is certain; never half a character."""
+        tokens = self.tokens(prompt, max_new_tokens, temperature, top_k, top_p, seed, stop)
+        return (token.text for token in tokens if token.text)
+
+    def tokens(self, prompt: str, max_new_tokens: int = 128, temperature: float = 0.8, top_k: int = 0,
+               top_p: float = 1.0, seed: int | None = None, stop: Sequence[str] = (),
+               alternatives: int = 0) -> Iterator[Token]:
+        """`generate` token by token, with the `alternatives` likeliest tokens at each place.
+
+        The texts of the tokens together are what `generate` returns. The token that ends a text is
+        among them, with what was still held back as its text.
+        """
+        _check(max_new_tokens, temperature, top_k, top_p)
+        stop = [stop] if isinstance(stop, str) else list(stop)
+        return self._tokens(self.encode(prompt), max_new_tokens, temperature, top_k, top_p,
+                            np.random.default_rng(seed), stop, alternatives)
+
+    def _tokens(self, prompt: np.ndarray, most: int, temperature: float, top_k: int, top_p: float,
+                dice: np.random.Generator, stop: Sequence[str], alternatives: int) -> Iterator[Token]:
+        most = min(most, self.context_length - len(prompt))
+        cache = self._session.cache(len(prompt) + most)
+        writing = Writing(self.tokenizer, prompt.tolist(), stop)
+        unread = prompt
+        for count in range(1, most + 1):
+            logits = cache.read(unread)
+            shares = softmax(logits)
+            token = draw(cut(logits, temperature, top_k, top_p), dice) if temperature else int(logits.argmax())
+            others = self._likeliest(shares, alternatives)
+            over = token in self.ends
+            text = "" if over else writing.add(token)
+            over = over or writing.stopped or count == most
+            yield Token(token, text + (writing.end() if over else ""), float(shares[token]), others)
+            if over:
+                return
+            unread = np.array([token])
+
+    def encode(self, prompt: str) -> np.ndarray:
+        """The token ids (T,) of a prompt; an empty one begins a new text. UserError if it fills the context."""
+        ids = self.tokenizer.encode(prompt, add_special_tokens=False).ids
+        if not ids:
+            if not self.ends:
+                raise UserError("the prompt is empty, and this model knows no token that begins a text; "
+                                "write at least one word.", where="prompt")
+            ids = [min(self.ends)]  # in training, the end of a text is what stands before the next
+        if len(ids) >= self.context_length:
+            raise UserError(f"the prompt has {len(ids)} tokens, but the model sees {self.context_length} at once and "
+                            "needs room for an answer; shorten it.", where="prompt")
+        if max(ids) >= self.vocab_size:
+            raise UserError(f"the prompt has the token {max(ids)}, but the model knows {self.vocab_size} tokens; "
+                            "tokenizer.json is of another model.", where="prompt")
+        return np.array(ids, np.int64)
+
+    def logits(self, ids: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+        """Logits (B, T, V) of the token after each of `ids` (B, T); `mask` (B, T) is 0 at padding, on either side."""
+        ids = np.ascontiguousarray(ids, np.int64)
+        mask = np.ones_like(ids) if mask is None else np.ascontiguousarray(mask, np.int64)
+        if ids.ndim != 2 or mask.shape != ids.shape:
+            raise UserError(f"ids are {ids.shape} and their mask is {mask.shape}; both must be (rows, tokens).")
+        if ids.shape[1] > self.context_length:
+            raise UserError(f"{ids.shape[1]} tokens are more than the model's context of {self.context_length}; "
+                            "cut them.")
+        if ids.size and not 0 <= ids.min() <= ids.max() < self.vocab_size:
+            raise UserError(f"token ids must be from 0 to {self.vocab_size - 1}; found {ids.min()} to {ids.max()}.")
+        return self._session.logits(ids, mask)
+
+    def _likeliest(self, shares: np.ndarray, number: int) -> tuple[tuple[int, str, float], ...]:
+        number = min(number, len(shares))
+        if number <= 0:
+            return ()
+        best = np.argpartition(-shares, number - 1)[:number]
+        best = best[np.argsort(-shares[best], kind="stable")]
+        return tuple((int(i), self.tokenizer.decode([int(i)], skip_special_tokens=False), float(shares[i]))
+                     for i in best)
+
+
+def _check(max_new_tokens: int, temperature: float, top_k: int, top_p: float) -> None:
+    for wrong, name, value, right in (
+        (max_new_tokens < 1, "max_new_tokens", max_new_tokens, "at least 1"),
+        (not 0 <= temperature < float("inf"), "temperature", temperature, "0 or more"),
+        (top_k < 0, "top_k", top_k, "0 (all) or more"),
+        (not 0 < top_p <= 1, "top_p", top_p, "more than 0 and at most 1"),
+    ):
+        if wrong:
+            raise UserError(f"{name} is {value}; it must be {right}.", where=name)

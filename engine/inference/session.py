@@ -1,0 +1,93 @@
+"""Session: the ONNX graph at work, with keys and values in buffers that it extends in place.
+
+Copying the past at every step would cost more than a small model's arithmetic. The graph is told
+to read and to write the same memory, which its attention takes as leave to append.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from engine.config import UserError
+
+PREFILL_TOKENS = 512            # of a prompt read at once: their logits take this many times the vocabulary
+ONE_CORE_BYTES = 16 << 20       # below it, handing work to a second core takes longer than the work
+
+
+class Session:
+    """A decoder's graph: token ids in, logits out.
+
+    Raises UserError if onnxruntime cannot read the file or if it isn't a graph of ours.
+    """
+
+    def __init__(self, path: Path, threads: int = 0) -> None:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4      # what goes wrong is raised, and told in one sentence
+        if threads or path.stat().st_size < ONE_CORE_BYTES:
+            options.intra_op_num_threads = threads or 1
+        try:
+            # It reads external weights from the graph's own folder alone; a test holds that.
+            self._run = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's errors share no base class of their own
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(f"{path} could not be read by onnxruntime ({reason}); export the bundle again.",
+                            where=str(path)) from None
+        given = {value.name: value.shape for value in self._run.get_inputs()}
+        self.caches = [name.removeprefix("past_key_values.") for name in given if name.startswith("past_key_values.")]
+        logits = next((value for value in self._run.get_outputs() if value.name == "logits"), None)
+        if {"input_ids", "attention_mask", "position_ids"} - set(given) or not self.caches or logits is None:
+            raise UserError(f"{path} is no decoder with a cache; export the bundle again.", where=str(path))
+        self.vocab_size = int(logits.shape[-1])
+        _, self.num_kv_heads, _, self.head_size = given[f"past_key_values.{self.caches[0]}"]
+
+    def logits(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """Logits (B, T, V) of rows of tokens (B, T); `mask` (B, T) is 0 at padding, on either side."""
+        empty = np.zeros((len(ids), self.num_kv_heads, 0, self.head_size), np.float32)
+        inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": np.maximum(mask.cumsum(-1) - 1, 0),
+                  **{f"past_key_values.{name}": empty for name in self.caches}}
+        return self._run.run(["logits"], inputs)[0]
+
+    def cache(self, capacity: int) -> Cache:
+        """An empty cache with room for `capacity` tokens."""
+        return Cache(self, self._run, capacity)
+
+
+class Cache:
+    """One text as the model has read it: keys and values of its tokens, in buffers of a fixed size."""
+
+    def __init__(self, session: Session, run: Any, capacity: int) -> None:
+        self._run, self._binding = run, run.io_binding()
+        self.capacity, self.length, self.vocab_size = capacity, 0, session.vocab_size
+        self._mask = np.ones((1, capacity), np.int64)
+        self._positions = np.arange(capacity, dtype=np.int64)[None]
+        shape = (1, session.num_kv_heads, capacity, session.head_size)
+        self._buffers = {name: onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(shape, np.float32))
+                         for name in session.caches}
+        for name, buffer in self._buffers.items():
+            self._binding.bind_ortvalue_input(f"past_key_values.{name}", buffer)
+            self._binding.bind_ortvalue_output(f"present.{name}", buffer)
+        self._logits = np.empty((1, 1, self.vocab_size), np.float32)
+
+    def read(self, ids: np.ndarray) -> np.ndarray:
+        """Append tokens (T,) and return the logits (V,) of the one after them, valid until the next call."""
+        assert 0 < len(ids) <= self.capacity - self.length, "the cache is too small"
+        for start in range(0, len(ids), PREFILL_TOKENS):
+            part = np.ascontiguousarray(ids[start:start + PREFILL_TOKENS], np.int64)
+            self._step(part)
+        return self._logits[0, -1]
+
+    def _step(self, ids: np.ndarray) -> None:
+        new, total = len(ids), self.length + len(ids)
+        if self._logits.shape[1] != new:
+            self._logits = np.empty((1, new, self.vocab_size), np.float32)
+        positions = self._positions[:, self.length:total]
+        for name, array, shape in (("input_ids", ids, (1, new)), ("position_ids", positions, (1, new)),
+                                   ("attention_mask", self._mask, (1, total))):
+            self._binding.bind_input(name, "cpu", 0, np.int64, shape, array.ctypes.data)
+        self._binding.bind_output("logits", "cpu", 0, np.float32, self._logits.shape, self._logits.ctypes.data)
+        self._run.run_with_iobinding(self._binding)
+        self.length = total
