@@ -19,6 +19,7 @@ NAMES = {"max_steps": "Steps", "max_tokens": "Most tokens", "max_grad_norm": "Gr
          "num_kv_heads": "Key-value heads", "num_heads": "Heads", "num_layers": "Layers"}
 
 
+SELECT_SX = {"&.MuiInputBase-root": {"minHeight": "40px"}}  # as high as a text field
 WIDE = {"grid-column": "1 / -1"}  # a field that takes a whole row of its form
 
 
@@ -67,7 +68,7 @@ class Field:
             return pmui.Switch(**shared, description=setting.words)
         if setting.choices and not setting.many:
             options = {"none": None} if setting.optional else {}
-            return pmui.Select(options={**options, **{str(c): c for c in setting.choices}}, **shared)
+            return pmui.Select(options={**options, **{str(c): c for c in setting.choices}}, sx=SELECT_SX, **shared)
         if setting.many and self._options:
             del shared["size"]  # there it counts rows
             return pmui.MultiChoice(options=list(self._options), **shared)

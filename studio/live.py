@@ -125,6 +125,7 @@ class Live(Viewer):
         figure.yaxis[0].ticker.desired_num_ticks = 6 if self.leader is None else 4
         figure.xaxis[0].ticker.desired_num_ticks = 8 if self.leader is None else 4
         figure.min_border_left = 56
+        figure.outline_line_alpha = 0
         if self.leader is None:
             figure.x_range = DataRange1d(range_padding=0.02)
             figure.on_event(RangesUpdate, self._zoomed)

@@ -32,13 +32,14 @@ def recipe_code(session: Session, sections: tuple[str, ...], command: str) -> An
 
     session.draft.param.watch(refresh, "version")
     button = pmui.Button(label="Show as code", icon="code", variant="outlined", size="small", margin=0, on_click=toggle)
-    return pn.Row(button, dialog, margin=0)
+    return pn.Row(button, dialog, margin=0, styles={"flex": "none", "width": "max-content"})
 
 
 def code(session: Session, sections: tuple[str, ...], command: str) -> Markup:
     """The YAML of the sections, and the command, each with a button that copies it."""
     draft = session.draft
-    parts: list[tuple[str, str, str]] = [("yaml", "In a recipe", draft.to_yaml(*sections) or "# every setting is at its default")]
+    text = draft.to_yaml(*sections) or "# every setting is at its default"
+    parts: list[tuple[str, str, str]] = [("yaml", "In a recipe", text)]
     if draft.problems:
         wrong = join(txt("<br>{}", str(problem)) for problem in draft.problems)
         return banner("warning", txt("The settings are not right yet, so there is no command for them:{}", wrong))

@@ -32,7 +32,7 @@ class RunView(Viewer):
         self.trouble, self.stepper, self.figures = Fragment(), Fragment(), Fragment()
         self.verdict, self.samples, self.sample_head = Fragment(), Fragment(), Fragment()
         self.plots = RunPlots()
-        self.step = pmui.IntSlider(label="Step", start=0, end=1, value=0, show_value=False, margin=(0, 12),
+        self.step = pmui.IntSlider(label="", start=0, end=1, value=0, show_value=False, margin=(0, 12),
                                    sizing_mode="stretch_width")
         self.step.param.watch(lambda *_: self._show_sample(), "value")
         self._steps: list[int] = []

@@ -126,6 +126,8 @@ def _surprising(token: Mapping[str, Any], alternatives: bool) -> Markup:
 def percent(share: float) -> str:
     """A share as people write it: 42 %, 0.3 %, under 0.01 %."""
     value = 100 * share
+    if not value:
+        return "0 %"
     if value >= 99.95 and share < 1:
         return "over 99.9 %"
     return f"{value:.0f} %" if value >= 10 else f"{value:.1f} %" if value >= 0.1 else (

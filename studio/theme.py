@@ -9,7 +9,7 @@ from engine.workspace import ASSETS
 STYLESHEET = (ASSETS / "theme" / "studio.css").read_text(encoding="utf-8")
 LOGO = (ASSETS / "theme" / "logo.svg").read_text(encoding="utf-8")
 
-RUN_COLOURS = ("#0f8577", "#c2570c", "#5b6ee1", "#b0388f", "#7a8a12", "#2a86c7", "#a3591d", "#6b7280")
+RUN_COLOURS = ("#12988a", "#c2570c", "#5b6ee1", "#b0388f", "#7a8a12", "#2a86c7", "#a3591d", "#6b7280")
 """One colour a run, told apart with the common colour blindnesses and readable on both backgrounds."""
 
 VALIDATION_COLOUR = "#d97d1f"

@@ -183,7 +183,7 @@ def tiles(facts: Iterable[tuple[str, Any]]) -> Markup:
 def banner(kind: str, sentence: Any, action: Markup = NOTHING) -> Markup:
     """A sentence that must be seen. `kind` is info, success, warning or error."""
     sign = {"info": "info", "success": "check_circle", "warning": "warning", "error": "error"}[kind]
-    return txt('<div class="banner {}" role="status">{}<p>{}</p>{}</div>', kind, icon(sign), sentence, action)
+    return txt('<div class="banner is-{}" role="status">{}<p>{}</p>{}</div>', kind, icon(sign), sentence, action)
 
 
 def empty(sentence: str, sign: str = "hourglass_empty") -> Markup:

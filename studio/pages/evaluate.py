@@ -33,8 +33,8 @@ class Evaluate(Page):
         self.words = Text(on_press=self.session.goto)
         self.chosen = pmui.MultiChoice(label="Reports", options=[], sizing_mode="stretch_width", margin=0)
         self.chosen.param.watch(lambda *_: self._show(), "value")
-        self.nothing = Text(empty("There is no report yet. Evaluate a run that has a checkpoint; a run from Train that was asked "
-                                  "to evaluate has its report already.", "insights"))
+        self.vacant = card(Text(empty("There is no report yet. Evaluate a run that has a checkpoint. A run that was asked to "
+                                      "evaluate has its report as soon as it is over.", "insights")))
         self.table, self.places, self.samples, self.passages = Text(), picture(height=280), Text(), Text()
         self.results = stack(
             card(self.chosen, self.table, title="Reports", line="The best figure of each row is marked."),
@@ -44,12 +44,9 @@ class Evaluate(Page):
             visible=False)
         self._runs: list[str] = []
         self.session.draft.param.watch(lambda *_: self._tell(), "version")
+        self._tell()
         return split([card(self.run, Form("evaluate", self.session), self.words, self.go, title="Measure a run")],
-                     [self.nothing_card(), self.results], left="minmax(0, 4fr)", right="minmax(0, 8fr)")
-
-    def nothing_card(self) -> Viewable:
-        self.vacant = card(self.nothing)
-        return self.vacant
+                     [self.vacant, self.results], left="minmax(0, 4fr)", right="minmax(0, 8fr)")
 
     def shown(self) -> None:
         self._look()

@@ -34,8 +34,8 @@ class Export(Page):
         self.words = Text(on_press=self.session.goto)
         self.chosen = pmui.Select(label="Bundle", options=[], size="small", width=360, margin=0)
         self.chosen.param.watch(lambda *_: self._show(), "value")
-        self.nothing = card(Text(empty("There is no bundle yet. Export a run that has a checkpoint; a run from Train that was "
-                                       "asked to export has its bundle already.", "inventory_2")))
+        self.nothing = card(Text(empty("There is no bundle yet. Export a run that has a checkpoint; a run that was "
+                                       "asked to export has its bundle as soon as it is over.", "inventory_2")))
         self.failed = Text(on_press=lambda name: self.session.goto("runs", run=name))
         self.verdict, self.cases, self.where, self.contents, self.about = Text(), picture(), Text(), Text(), Text()
         self.results = stack(

@@ -10,7 +10,7 @@ from panel.viewable import Viewable
 
 from engine import files
 from engine.config import UserError
-from engine.recipe import JOBS, Recipe, shipped
+from engine.recipe import Recipe, shipped
 from engine.workspace import Workspace
 from studio.fields import label
 from studio.forms import Form

@@ -1,0 +1,149 @@
+"""Bundle: one folder that every client of ONNX language models opens, complete and proven, or absent.
+
+    onnx/model.onnx          the decoder (and model.onnx_data beside it, above 1.9 GB)
+    model.safetensors, config.json, generation_config.json            the checkpoint, for transformers
+    tokenizer.json, tokenizer_config.json, special_tokens_map.json    the tokenizer
+    genai_config.json        for onnxruntime-genai
+    parity.json              the proof that the graph is the same model
+    README.md                the model card
+    manifest.json            last: what was made from what, with sizes and checksums
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from engine import files
+from engine.config import UserError
+from engine.export import ExportConfig, parity
+from engine.export.card import card
+from engine.export.graph import Graph
+from engine.export.heads import kernel_size
+from engine.export.onnx import DecoderGraph
+from engine.model import ModelConfig
+from engine.model.pretrained import load, save
+from engine.progress import Progress, silent
+from engine.tokens.shards import Shards
+from engine.workspace import manifest
+
+SAMPLING = {"do_sample": True, "temperature": 0.8, "top_k": 0, "top_p": 1.0}
+
+
+class _NotTheSame(Exception):
+    """Leaves the making of a bundle, so that nothing of it stays."""
+
+
+def export(checkpoint: Path, config: ExportConfig, out: Path, progress: Progress = silent,
+           facts: Mapping[str, Any] | None = None, held_out: Path | None = None) -> tuple[Path, dict[str, Any]]:
+    """Make the bundle of a checkpoint folder at `out`; returns `out` and the verdict of `parity.compare`.
+
+    When the verdict is not `passed`, no bundle is made, and one that was at `out` before stays as it
+    was. `facts` goes into the card and the manifest: the run's recipe, lineage and evaluation;
+    `held_out` is the tokens folder whose validation text the proof reads, random tokens otherwise.
+    Raises UserError for a damaged checkpoint, one without a tokenizer, and a full disk.
+    """
+    facts = dict(facts or {})
+    progress(0, 4, "reading the checkpoint")
+    model = load(checkpoint).eval()
+    tokenizer = checkpoint / "tokenizer.json"
+    if not tokenizer.exists():
+        raise UserError(f"{tokenizer} is missing, and a bundle needs its tokenizer; restore it.", where=str(tokenizer))
+    graph = DecoderGraph(model.config, {name: tensor.numpy() for name, tensor in model.state_dict().items()})
+    files.require_space(out.parent, 2 * graph.size_bytes + (16 << 20))
+    try:
+        with files.making(out) as folder:
+            progress(1, 4, "writing the graph")
+            _write_graph(graph, folder / "onnx" / "model.onnx")
+            save(model, folder, tokenizer)
+            progress(2, 4, "proving that it is the same model")
+            verdict = parity.compare(model, folder / "onnx" / "model.onnx", config.tolerance,
+                                     _held_out(held_out, model.config), _within(progress, 2, 4))
+            if not verdict["passed"]:
+                raise _NotTheSame
+            progress(3, 4, "writing the card")
+            _write_sidecars(folder, model.config)
+            files.write_json(folder / "parity.json", verdict)
+            known = {**facts, "parity": verdict, "licence": config.licence, "name": out.name}
+            (folder / "README.md").write_text(card(model.config, known), encoding="utf-8")
+            _write_manifest(folder, checkpoint, config, facts, verdict)
+    except _NotTheSame:
+        pass
+    progress(4, 4, "")
+    return out, verdict
+
+
+def _write_graph(graph: Graph, path: Path) -> None:
+    path.parent.mkdir()
+    graph.save(path)
+    onnx.checker.check_model(str(path))
+
+
+def _held_out(tokens: Path | None, config: ModelConfig) -> np.ndarray | None:
+    """The beginning of the validation text, if it is still there and of this model's vocabulary."""
+    if tokens is None or not (tokens / files.MANIFEST).exists():
+        return None
+    shards = Shards(tokens, "val")
+    if shards.vocab_size > config.vocab_size:
+        return None
+    return shards.window(0, min(shards.num_tokens, parity.MOST_TOKENS))
+
+
+def _within(progress: Progress, done: int, of: int) -> Progress:
+    """The steps of one piece of the work, told without moving the whole; a stop is still heard."""
+    def told(_: int, __: int, message: str = "") -> None:
+        progress(done, of, message)
+
+    return told
+
+
+def _write_sidecars(folder: Path, config: ModelConfig) -> None:
+    """What the clients want to know beside the checkpoint's own files."""
+    published = files.read_json(folder / "config.json")
+    if (folder / "onnx" / "model.onnx_data").exists():
+        # transformers.js looks for no second file unless it is told of one.
+        published["transformers.js_config"] = {"use_external_data_format": True}
+        files.write_json(folder / "config.json", published)
+    end = published.get("eos_token_id")
+    generation = files.read_json(folder / "generation_config.json")
+    files.write_json(folder / "generation_config.json", {**generation, **SAMPLING})
+    files.write_json(folder / "genai_config.json", genai(config, end))
+
+
+def genai(config: ModelConfig, end: int | None) -> dict[str, Any]:
+    """What onnxruntime-genai asks for. Its type "decoder" runs any graph of these names, GPT-2's too."""
+    token = 0 if end is None else end
+    return {
+        "model": {
+            "type": "decoder", "bos_token_id": token, "eos_token_id": [token], "pad_token_id": token,
+            "context_length": config.context_length, "vocab_size": config.vocab_size,
+            "decoder": {
+                "filename": "onnx/model.onnx", "session_options": {"provider_options": []},
+                "num_hidden_layers": config.num_layers, "hidden_size": config.hidden_size,
+                "num_attention_heads": config.num_heads, "num_key_value_heads": config.num_kv_heads,
+                "head_size": kernel_size(config),
+                "inputs": {"input_ids": "input_ids", "attention_mask": "attention_mask",
+                           "position_ids": "position_ids", "past_key_names": "past_key_values.%d.key",
+                           "past_value_names": "past_key_values.%d.value"},
+                "outputs": {"logits": "logits", "present_key_names": "present.%d.key",
+                            "present_value_names": "present.%d.value"},
+            },
+        },
+        "search": {"max_length": config.context_length, "do_sample": True, "temperature": SAMPLING["temperature"],
+                   "top_k": 0, "top_p": 1.0, "past_present_share_buffer": True},
+    }
+
+
+def _write_manifest(folder: Path, checkpoint: Path, config: ExportConfig, facts: dict[str, Any],
+                    verdict: dict[str, Any]) -> None:
+    made_from = {"checkpoint": checkpoint.name, **facts.get("lineage", {}),
+                 "weights": files.fingerprint_file(folder / "model.safetensors")}
+    summary = {"parity": verdict["sentence"], "max_difference": verdict["max_difference"]}
+    mark = files.fingerprint("bundles", made_from, config.dump())
+    told = manifest(folder, "bundles", mark, made_from, summary)
+    sums = {name: files.fingerprint_file(folder / name) for name in told["files"]}
+    files.write_json(folder / files.MANIFEST, {**told, "checksums": sums})

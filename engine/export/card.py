@@ -1,0 +1,145 @@
+"""Card: what goes with a model so that others know what it is (Mitchell et al. 2019), in Hugging Face's layout."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import PurePath
+from typing import Any
+
+import yaml
+
+from engine.model import ModelConfig, estimate
+
+METRICS = {"val/loss": "loss (nats per token)", "val/perplexity": "perplexity", "val/bits_per_byte": "bits per byte",
+           "val/accuracy": "next tokens guessed right (share)"}
+TRAINING = {"max_steps": "steps", "micro_batch_size": "rows in a micro-batch", "accumulation": "accumulation",
+            "max_grad_norm": "longest gradient", "precision": "precision asked for"}
+
+
+def card(config: ModelConfig, facts: Mapping[str, Any]) -> str:
+    """The Markdown of README.md.
+
+    `facts`: name, licence, parity (of `parity.compare`), and what is known of recipe, lineage and
+    evaluation. A fact that is not there is not spoken of, except that no licence was given.
+    """
+    recipe, parity = facts.get("recipe") or {}, facts["parity"]
+    name, licence = str(facts["name"]), str(facts.get("licence") or "")
+    count = estimate.parameters(config)
+    parts = [
+        _front_matter(licence),
+        f"# {_safe(name)}",
+        f"A {config.family} language model of {_short(count)} parameters, trained from scratch. It continues a text; "
+        "it was taught neither to follow instructions nor to hold a conversation.",
+        _section("Size", _table([
+            ("parameters", f"{count:,}"), ("layers", config.num_layers), ("width", config.hidden_size),
+            ("heads (key-value heads)", f"{config.num_heads} ({config.num_kv_heads})"),
+            ("width inside the MLP", config.intermediate_size), ("vocabulary", f"{config.vocab_size:,} tokens"),
+            ("context", f"{config.context_length:,} tokens"), ("head tied to the embedding", config.tied_embeddings)])),
+        _section("Data", _data(recipe, facts.get("lineage") or {})),
+        _section("Training", _training(recipe, config)),
+        _section("Evaluation", _evaluation(facts.get("evaluation") or {})),
+        _section("Same model in ONNX", _parity(parity)),
+        _section("Use", _use(name)),
+        _section("Licence", _safe(licence) if licence else "None was given: ask whoever made this model before you use "
+                 "it for more than looking at it. The texts that it was trained on have licences of their own."),
+        _section("Limits", LIMITS),
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+LIMITS = """\
+- A small model trained on little text. It writes sentences that look like its corpus and knows next to nothing: take
+  no statement of it for true.
+- It repeats what its corpus holds: its prejudices, its age, and at times whole passages, word for word.
+- Nothing was done to make its texts safe or fair. Do not use it where its words decide about people.
+- It has seen no text but that of its corpus, so other languages, subjects and code come out as noise."""
+
+
+def _front_matter(licence: str) -> str:
+    values: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation",
+                              "tags": ["onnx", "text-generation", "from-scratch"]}
+    if re.fullmatch(r"[a-z0-9]+([.-][a-z0-9]+)*", licence):
+        values["license"] = licence
+    elif licence:
+        values |= {"license": "other", "license_name": licence}
+    return "---\n" + yaml.safe_dump(values, sort_keys=False, allow_unicode=True).rstrip() + "\n---"
+
+
+def _data(recipe: Mapping[str, Any], lineage: Mapping[str, Any]) -> str:
+    corpus = recipe.get("corpus") or {}
+    # The last part of a path says which text it was; the rest says whose computer it was.
+    rows = [("source", PurePath(str(source.get("path", ""))).name) for source in corpus.get("sources", ())]
+    steps = [step.get("kind", "") if isinstance(step, dict) else str(step) for step in corpus.get("steps", ())]
+    rows += [("curated by", ", ".join(steps))] if steps else []
+    rows += [(noun, lineage[noun]) for noun in ("dataset", "tokens", "run", "checkpoint") if noun in lineage]
+    return _table(rows)
+
+
+def _training(recipe: Mapping[str, Any], config: ModelConfig) -> str:
+    train, optim, schedule = (recipe.get(noun) or {} for noun in ("train", "optim", "schedule"))
+    if not train:
+        return ""
+    rows = [(words, train[name]) for name, words in TRAINING.items() if name in train]
+    if {"max_steps", "micro_batch_size", "accumulation"} <= set(train):
+        tokens = train["max_steps"] * train["micro_batch_size"] * train["accumulation"] * config.context_length
+        rows.insert(1, ("tokens seen, on one device", f"{tokens:,}"))
+    rows += [("optimizer", _settings(optim)), ("schedule", _settings(schedule)), ("seed", recipe.get("seed", ""))]
+    return _table((name, value) for name, value in rows if value != "")
+
+
+def _settings(values: Mapping[str, Any]) -> str:
+    rest = ", ".join(f"{name} {value}" for name, value in values.items() if name != "kind")
+    return f"{values.get('kind', '')} ({rest})" if rest else str(values.get("kind", ""))
+
+
+def _evaluation(report: Mapping[str, Any]) -> str:
+    rows = [(words, f"{report[name]:.4g}") for name, words in METRICS.items()
+            if isinstance(report.get(name), int | float)]
+    if not rows:
+        return ""
+    tokens = f", {report['tokens']:,} tokens of it" if isinstance(report.get("tokens"), int) else ""
+    return f"On text of the same corpus that was held out of training{tokens}:\n\n" + _table(rows)
+
+
+def _parity(parity: Mapping[str, Any]) -> str:
+    rows = [(case["name"], f"{case['max_difference']:.1e}") for case in parity["cases"]]
+    return (f"{_safe(parity['sentence'])} Allowed was {parity['tolerance']:.1e}. Largest difference of a logit:\n\n"
+            + _table(rows))
+
+
+def _use(name: str) -> str:
+    return f"""\
+Without PyTorch, from this folder's parent:
+
+```python
+from engine.inference import load
+
+print(load({name!r}).generate("It was", max_new_tokens=80))
+```
+
+The folder opens as it is in transformers (`AutoModelForCausalLM.from_pretrained`), optimum, onnxruntime-genai and
+transformers.js."""
+
+
+def _section(title: str, text: str) -> str:
+    return f"## {title}\n\n{text}" if text else ""
+
+
+def _table(rows: Iterable[tuple[Any, Any]]) -> str:
+    lines = [f"| {_safe(name)} | {_safe(value)} |" for name, value in rows]
+    return "\n".join(["| | |", "|---|---|", *lines]) if lines else ""
+
+
+def _safe(value: Any) -> str:
+    """Text that shows as itself, whatever a person named things."""
+    text = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+    return re.sub(r"([\\`*_|\[\]#])", r"\\\1", html.escape(" ".join(text.split()), quote=False))
+
+
+def _short(number: int) -> str:
+    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{letter}"
+    return str(number)
