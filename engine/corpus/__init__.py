@@ -5,9 +5,10 @@ The menu of this noun: its settings and its steps. Reading and running them is i
 
 from __future__ import annotations
 
+import re
 import string
-from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from pydantic import model_validator
 
@@ -65,9 +66,9 @@ class Step(Part):
     """One step of the pipeline: of each document it says kept, edited, or dropped and why.
 
     A step of column expressions overrides `edited` and `reasons`, which Daft runs over all rows of
-    a batch at once. A step that needs more (Python on some rows, memory of earlier documents,
-    several documents made of one) overrides `begin`. What came in, went out and changed is counted
-    by the ledger, never by the step.
+    a batch at once. A step that needs more (Python on some rows, several documents made of one)
+    overrides `begin`. A step that needs the other documents is a `Whole`. What came in, went out
+    and changed is counted by the ledger, never by the step.
     """
 
     table: ClassVar[Table] = STEPS
@@ -81,15 +82,80 @@ class Step(Part):
         return {}
 
     def begin(self) -> Callable[[pa.Table], pa.Table]:
-        """The function that one pass over the corpus calls with batch after batch, in the corpus' order.
+        """The function that is called with batch after batch, each of which it judges by itself.
 
         It gets the columns id, text, source and row (the place in the batch) and gives them back with
         `reason` besides: null for a document that goes on, else why it is dropped. A row that comes
-        back more than once was cut into several documents.
+        back more than once was cut into several documents. A column `kinds` (list of string) names each
+        single change made to a document, such as "e-mail" twice and "phone" once; the ledger counts them.
         """
         from engine.corpus.columns import judge
 
         return lambda batch: judge(batch, self.edited, self.reasons)
+
+    def references(self) -> tuple[Source, ...]:
+        """Texts besides the corpus that the step compares with, such as evaluation sets."""
+        return ()
+
+    def begin_with(self, references: Mapping[str, Iterable[str]]) -> Callable[[pa.Table], pa.Table]:
+        """As `begin`, given the texts of each of `references` by its path."""
+        return self.begin()
+
+
+class Looked(Protocol):
+    """What a step noted of every batch, in the corpus' order."""
+
+    def tables(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
+        """Batch after batch, as `look` gave it, or the named columns alone; can be asked for again."""
+
+
+class Whole(Step):
+    """A step that sees the whole corpus before it judges a document of it, in two passes.
+
+    The text is never held: of each batch `look` notes what is needed, `decide` compares the notes, and
+    `judge` uses what was decided on a batch. The notes are kept beside the text, so that work that was
+    broken off goes on where it was.
+    """
+
+    def look(self, batch: pa.Table) -> pa.Table:
+        """Notes on a batch (id, text, source, row): small, and of these documents alone."""
+        raise NotImplementedError
+
+    def decide(self, looked: Looked) -> Iterator[pa.Table]:
+        """The verdict on each batch, in the order of the notes."""
+        raise NotImplementedError
+
+    def judge(self, batch: pa.Table, verdict: pa.Table) -> pa.Table:
+        """The batch with its verdict, as `begin` gives it; here the verdict is one row for each document.
+
+        Besides `reason` these columns go into the ledger: cluster (int64), kept (id of the document that stays
+        for it), similarity (float). A column `group` (uint64) puts documents on one side of the split.
+        """
+        for name in verdict.column_names:
+            batch = batch.append_column(name, verdict[name])
+        return batch
+
+
+class Pardon(Config):
+    """Documents that are kept although a step would drop them: those of which all that is stated holds."""
+
+    step: str = setting("", "Step that is overruled; empty for every step")
+    reason: str = setting("", "Part of the reason that the step gives")
+    id: str = setting("", "Id of the document; * stands for anything, as in corpora/mine/*")
+    text: str = setting("", "Regular expression that occurs in the text")
+
+    @model_validator(mode="after")
+    def _says_whom(self) -> Pardon:
+        if self.step and self.step not in STEPS:
+            raise wrong("step", f"is {self.step!r}, which is not one of: {', '.join(STEPS)}", self.step)
+        try:
+            re.compile(self.text)
+        except re.error as error:
+            raise wrong("text", f"is not a regular expression ({error}); mend it", self.text) from None
+        if not (self.step or self.reason or self.id or self.text):
+            raise wrong("reason", "is empty, and so are step, id and text: that would pardon every document; "
+                                  "fill one of them", self.reason)
+        return self
 
 
 class CorpusConfig(Config):
@@ -98,6 +164,7 @@ class CorpusConfig(Config):
     sources: tuple[Source, ...] = setting(({"path": BUNDLED},), "Where the documents come from", min_length=1)
     steps: tuple[Step, ...] = setting(("clean", "passages", "quality", "exact_duplicates"),
                                       "What is done to the documents, in this order")
+    pardons: tuple[Pardon, ...] = setting((), "Documents that are kept although a step would drop them", advanced=True)
     validation_fraction: float = setting(
         0.05, "Share of the documents held out for validation, chosen by a hash of their content", gt=0, le=0.5)
 

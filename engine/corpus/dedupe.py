@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from engine.corpus import STEPS, Step
+from engine.corpus import STEPS, Looked, Whole
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
 @STEPS.add("exact_duplicates")
-class ExactDuplicates(Step):
+class ExactDuplicates(Whole):
     """Keeps the first of documents with the same text, by 128-bit xxh3 digests of it (Collet 2021).
 
     Memory is about 100 bytes for each different text, whatever its length. Two texts of the same
     digest are to be expected among 10^19.
     """
 
-    def begin(self) -> Callable[[pa.Table], pa.Table]:
+    def look(self, batch: pa.Table) -> pa.Table:
+        import pyarrow as pa
+
+        return pa.table({"digest": pa.array(list(digests(batch["text"])), pa.binary(16))})
+
+    def decide(self, looked: Looked) -> Iterator[pa.Table]:
         import pyarrow as pa
 
         seen: set[bytes] = set()
-
-        def first_only(batch: pa.Table) -> pa.Table:
+        for table in looked.tables():
             reasons = []
-            for digest in digests(batch["text"]):
+            for digest in table["digest"].to_pylist():
                 reasons.append("same text as an earlier document" if digest in seen else None)
                 seen.add(digest)
-            return batch.append_column("reason", pa.array(reasons, pa.large_string()))
-
-        return first_only
+            yield pa.table({"reason": pa.array(reasons, pa.large_string())})
 
 
 def digests(texts: pa.ChunkedArray) -> Iterator[bytes]:

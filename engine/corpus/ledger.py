@@ -1,6 +1,7 @@
 """Ledger: what each step took in and let out, and every document that it dropped or edited.
 
-    ledger.parquet     one row for each document dropped or edited by a step: where it differs, before and after
+    ledger.parquet     one row for each document that a step dropped, edited, pardoned or put into a cluster:
+                       where it differs, before and after
     quarantine.jsonl   one line for each record that could not be read: file, line, reason
 """
 
@@ -9,7 +10,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,15 +17,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from engine import files
-from engine.config import UserError
+from engine.corpus.intake import DOCUMENTS
+from engine.corpus.lengths import Lengths, num_bytes
 from engine.corpus.readers import Rejected
+from engine.corpus.search import look, opened, search
+
+__all__ = ["Ledger", "Tally", "excerpts", "look", "opened", "search"]
 
 EXCERPT = 240
 """Characters of a text that the ledger shows."""
 
 ROWS = pa.schema([("id", pa.string()), ("source", pa.string()), ("step", pa.string()), ("action", pa.string()),
-                  ("reason", pa.string()), ("before", pa.string()), ("after", pa.string()), ("bytes", pa.int64())])
+                  ("reason", pa.string()), ("before", pa.string()), ("after", pa.string()), ("bytes", pa.int64()),
+                  ("cluster", pa.int64()), ("kept", pa.string()), ("similarity", pa.float32())])
+"""`action` is dropped, edited, pardoned (kept by a rule, with the step's reason) or tagged (in a cluster, and kept)."""
+
+ABOUT = ("cluster", "kept", "similarity")
 
 
 @dataclass
@@ -39,7 +46,10 @@ class Tally:
     bytes_out: int = 0
     edited: int = 0
     added: int = 0                               # by cutting: a document in three pieces adds two
+    pardoned: int = 0
+    tagged: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)    # single changes by what they are, if the step tells
 
     @property
     def dropped(self) -> int:
@@ -48,7 +58,12 @@ class Tally:
     def summary(self) -> dict[str, Any]:
         return {"step": self.step, "documents_in": self.documents_in, "documents_out": self.documents_out,
                 "bytes_in": self.bytes_in, "bytes_out": self.bytes_out, "edited": self.edited, "added": self.added,
-                "reasons": dict(sorted(self.reasons.items(), key=lambda pair: (-pair[1], pair[0])))}
+                "pardoned": self.pardoned, "tagged": self.tagged, "reasons": _most_first(self.reasons),
+                "kinds": _most_first(self.kinds)}
+
+
+def _most_first(counts: Counter[str]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
 class Ledger:
@@ -57,10 +72,11 @@ class Ledger:
     def __init__(self, steps: list[str], folder: Path | None = None, examples: int = 0) -> None:
         self.tallies = [Tally(step) for step in steps]
         self.quarantined = 0
+        self.read = Lengths()
         self.rows: list[dict[str, Any]] = []
         self.quarantine: list[dict[str, Any]] = []
         self._examples = examples
-        self._shown: Counter[tuple[int, str]] = Counter()
+        self._shown: Counter[tuple[int, str, str]] = Counter()
         self._table = pq.ParquetWriter(folder / "ledger.parquet", ROWS, compression="zstd") if folder else None
         self._file: IO[str] | None = (folder / "quarantine.jsonl").open("w", encoding="utf-8") if folder else None
 
@@ -84,7 +100,7 @@ class Ledger:
     def enter(self, step: int, before: pa.Table, after: pa.Table) -> pa.Table:
         """Enter what a step made of a batch, and return the documents that go on.
 
-        `before` has the columns id, text, source and row; `after` has these and `reason`, as in `Step.begin`.
+        `before` has the columns id, text and source; `after` has these, row and `reason`, as in `Step.begin`.
         """
         tally = self.tallies[step]
         kept = pc.is_null(after["reason"])
@@ -94,6 +110,8 @@ class Ledger:
         same_row = on.filter(pc.is_in(on["row"], whole)) if len(whole) < len(on) else on
         original = before.take(same_row["row"])
         changed = pc.not_equal(same_row["text"], original["text"])
+        if step == 0:
+            self.read.add(before["text"])
         tally.documents_in += len(before)
         tally.documents_out += len(on)
         tally.bytes_in += num_bytes(before["text"])
@@ -102,27 +120,47 @@ class Ledger:
         tally.edited += pc.sum(changed).as_py() or 0
         for count in pc.value_counts(gone["reason"]).to_pylist():
             tally.reasons[count["values"]] += count["counts"]
-        if len(gone):
-            self._write(step, "dropped", before.take(gone["row"]), None, gone["reason"].to_pylist())
-        if pc.any(changed).as_py():
-            self._write(step, "edited", original.filter(changed), same_row.filter(changed)["text"])
-        return on.select(["id", "text", "source"])
+        self._write(step, "dropped", before.take(gone["row"]), None, gone["reason"].to_pylist(), gone)
+        edited = same_row.filter(changed)
+        self._write(step, "edited", original.filter(changed), edited["text"], self._kinds(tally, on, edited), edited)
+        if "pardoned" in after.column_names:
+            spared = on.filter(pc.is_valid(on["pardoned"]))
+            tally.pardoned += len(spared)
+            self._write(step, "pardoned", before.take(spared["row"]), None, spared["pardoned"].to_pylist(), spared)
+        if "cluster" in after.column_names:
+            tagged = on.filter(pc.is_valid(on["cluster"]))
+            tally.tagged += len(tagged)
+            self._write(step, "tagged", before.take(tagged["row"]), None, [""] * len(tagged), tagged)
+        return on.select(DOCUMENTS.names)
 
-    def _write(self, step: int, action: str, before: pa.Table, after: pa.ChunkedArray | None,
-               reasons: list[str] | None = None) -> None:
+    @staticmethod
+    def _kinds(tally: Tally, on: pa.Table, edited: pa.Table) -> list[str]:
+        """Why the edited documents were edited, if the step tells: the kinds of its changes, each named once."""
+        if "kinds" not in on.column_names:
+            return [""] * len(edited)
+        for count in pc.value_counts(pc.list_flatten(on["kinds"])).to_pylist():
+            tally.kinds[count["values"]] += count["counts"]
+        return [", ".join(dict.fromkeys(kinds or ())) for kinds in edited["kinds"].to_pylist()]
+
+    def _write(self, step: int, action: str, before: pa.Table, after: pa.ChunkedArray | None, reasons: list[str],
+               judged: pa.Table) -> None:
+        if not len(before):
+            return
         rows = []
-        names = zip(before["id"].to_pylist(), before["source"].to_pylist(),
+        about = {name: judged[name].to_pylist() if name in judged.column_names else [None] * len(judged)
+                 for name in ABOUT}
+        names = zip(before["id"].to_pylist(), before["source"].to_pylist(), reasons,
                     pc.binary_length(before["text"]).to_pylist(), strict=True)
-        for at, (id_, source, size) in enumerate(names):
-            reason = reasons[at] if reasons else ""
+        for at, (id_, source, reason, size) in enumerate(names):
             if not self._table:
-                self._shown[step, reason] += 1
-                if self._shown[step, reason] > self._examples:
+                self._shown[step, action, reason] += 1
+                if self._shown[step, action, reason] > self._examples:
                     continue
             text = before["text"][at].as_py()
             old, new = (excerpts(text, after[at].as_py()) if after is not None else (text[:EXCERPT], ""))
             rows.append({"id": id_, "source": source, "step": self.tallies[step].step, "action": action,
-                         "reason": reason, "before": old, "after": new, "bytes": size})
+                         "reason": reason, "before": old, "after": new, "bytes": size,
+                         **{name: about[name][at] for name in ABOUT}})
         if self._table:
             self._table.write_table(pa.Table.from_pylist(rows, ROWS))
         else:
@@ -135,11 +173,6 @@ class Ledger:
         return worst if worst and worst.dropped else None
 
 
-def num_bytes(texts: pa.ChunkedArray) -> int:
-    """The UTF-8 bytes of a column of texts."""
-    return pc.sum(pc.binary_length(texts)).as_py() or 0
-
-
 def excerpts(before: str, after: str) -> tuple[str, str]:
     """Both texts around the first place where they differ."""
     same, beyond = 0, min(len(before), len(after)) + 1
@@ -148,26 +181,3 @@ def excerpts(before: str, after: str) -> tuple[str, str]:
         same, beyond = (middle, beyond) if before[:middle] == after[:middle] else (same, middle)
     start = max(0, same - EXCERPT // 4)
     return before[start:start + EXCERPT], after[start:start + EXCERPT]
-
-
-def look(dataset: Path, examples: int = 20) -> dict[str, Any]:
-    """A dataset as `pipeline.preview` shows a sample: its summary, and the first "examples", rows of the "ledger"
-    (of each step and reason) and of the "quarantine". A UserError if a file is damaged."""
-    rows: list[dict[str, Any]] = []
-    shown: Counter[tuple[str, str]] = Counter()
-    summary = files.read_json(dataset / files.MANIFEST)["summary"]
-    try:
-        with pq.ParquetFile(dataset / "ledger.parquet") as file:
-            for batch in file.iter_batches(batch_size=4096):
-                for place, kind in enumerate(zip(batch["step"].to_pylist(), batch["reason"].to_pylist(), strict=True)):
-                    shown[kind] += 1
-                    if shown[kind] <= examples:
-                        rows += batch.slice(place, 1).to_pylist()
-        with open(dataset / "quarantine.jsonl", encoding="utf-8") as lines:
-            quarantine = [json.loads(line) for line in islice(lines, 5 * examples)]
-        with pq.ParquetFile(min(dataset.glob("documents-*.parquet"))) as file:
-            documents = next(file.iter_batches(batch_size=examples), pa.table({})).to_pylist()
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise UserError(f"{dataset.name} is damaged ({str(error).splitlines()[0]}); delete it and curate the corpus "
-                        "again.", where=str(dataset)) from None
-    return {**summary, "ledger": rows, "quarantine": quarantine, "examples": documents}

@@ -1,15 +1,16 @@
-"""Pipeline: sources -> steps -> a dataset of Parquet files with its ledger, in one streaming pass.
+"""Pipeline: sources -> steps -> a dataset of Parquet files with its ledger.
 
-    documents-00000.parquet ...   id, text, source, split ("train" or "val")
+    documents-00000.parquet ...   id, text, source, split ("train" or "val"), group (of near duplicates, mostly none)
     ledger.parquet  quarantine.jsonl  manifest.json
 
-Documents flow in batches of a few MB through one step after the other, so memory does not grow with the corpus.
-The order is that of the sources, so the same inputs and settings give the same bytes.
+Documents flow in shards of 32 MB through one step after the other, so memory does not grow with the corpus.
+The order is that of the sources, so the same inputs and settings give the same bytes. What was done to each
+shard is kept in the workspace's stages/ (`spill`), so that a curation that was killed goes on where it was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,55 +21,58 @@ from xxhash import xxh3_128
 from engine import files
 from engine.config import UserError
 from engine.corpus import CorpusConfig, Source
+from engine.corpus.intake import DOCUMENTS, Intake
 from engine.corpus.ledger import Ledger
+from engine.corpus.passes import Passes
 from engine.corpus.readers import Document, Rejected, read
 from engine.corpus.records import PIECE
 from engine.corpus.sources import File, compression_of, find
+from engine.corpus.spill import IN_MEMORY, Spill
 from engine.corpus.splits import Dataset, Split
 from engine.progress import Progress
 from engine.workspace import Workspace
 
-VERSION = 1
+VERSION = 2
 """Raised when the same inputs and settings give other documents than before."""
 
-BATCH = 8 << 20
-"""Characters that go through the steps at once."""
+SAMPLE = 8 << 20
+"""Characters that a preview looks at."""
 
-BATCH_DOCUMENTS = 8192
-DOCUMENTS = pa.schema([("id", pa.string()), ("text", pa.large_string()), ("source", pa.string())])
-Read = Callable[[File], Iterator[Document | Rejected]]
+Inputs = list[tuple[Source, list[File]]]
 
 
 def curate(config: CorpusConfig, workspace: Workspace, name: str, progress: Progress) -> Path:
     """The dataset folder made from the sources by the steps; found again if contents and settings are the same.
 
     Raises UserError when a source cannot be read at all, when fewer than two documents are left, or
-    when the disk has no room; Stopped comes out of `progress`. Neither leaves a folder behind.
+    when the disk has no room; Stopped comes out of `progress`. Neither leaves a folder behind; what was
+    done by then is found again in the workspace's stages.
     """
-    inputs = [(source, find(source, workspace)) for source in config.sources]
+    inputs, compared = _inputs(config, workspace)
     total = sum(file.size for _, found in inputs for file in found)
-    made_from = {"version": VERSION, "settings": config.dump(),
-                 "sources": [_contents(source, found, total, progress) for source, found in inputs]}
+    sources = [_contents(source, found, total, progress) for source, found in inputs]
+    references = [[_contents(source, found, total, progress) for source, found in others] for others in compared]
+    made_from = {"version": VERSION, "settings": config.dump(), "sources": sources}
+    if any(references):
+        made_from["references"] = references
 
     def build(folder: Path) -> dict[str, Any]:
-        files.require_space(folder, sum(_size(file) for _, found in inputs for file in found) + (16 << 20))
-        steps = [step.kind for step in config.steps]
-        done = 0
-
-        def reading(file: File) -> Iterator[Document | Rejected]:
-            def moved(count: int) -> None:
-                nonlocal done
-                done = min(done + count, total)
-                progress(done, total, f"reading {file.name}")
-            return read(file, moved)
-
-        with Ledger(steps, folder) as ledger, Dataset(folder, config.validation_fraction) as dataset:
-            for batch in flow(config, inputs, ledger, reading):
-                dataset.write(batch)
-                progress(done, total, f"{dataset.documents} documents")
+        size = sum(_size(file) for _, found in inputs for file in found)
+        files.require_space(folder, size * (3 if size > IN_MEMORY else 1) + (16 << 20))
+        spill = Spill(workspace.path / "stages")
+        mark = files.fingerprint("documents", VERSION, sources, [source.dump() for source in config.sources])
+        told = _Told(total, progress)
+        intake = Intake(inputs, lambda file: read(file, told.reading(file)), spill, mark)
+        passes = Passes(config, intake, spill, mark, lambda step: _texts(compared[step]), references, told.shard)
+        told.num_passes = passes.num_passes
+        with Ledger([step.kind for step in config.steps], folder) as ledger, \
+                Dataset(folder, config.validation_fraction) as dataset:
+            for shard in flow(passes, ledger):
+                dataset.write(shard)
         if problem := shortage(config, ledger, dataset.split):
             raise UserError(problem, where="corpus.steps" if ledger.worst else "corpus.sources")
         dataset.finish()
+        spill.tidy()
         progress(total, total, f"{dataset.documents} documents")
         return summary(ledger, dataset.split)
 
@@ -82,15 +86,15 @@ def preview(config: CorpusConfig, workspace: Workspace, limit: int = 1000) -> di
     "quarantine", "problem" (a sentence if what is left cannot be trained on, else empty), "files" (how many
     there are) and "sampled" (whether something was left unread). Raises UserError when a source cannot be read.
     """
-    inputs = [(source, find(source, workspace)) for source in config.sources]
+    inputs, compared = _inputs(config, workspace)
     num_files = sum(len(found) for _, found in inputs)
-    sampled = [(source, _spread(found, limit // len(inputs), 8 * BATCH // len(inputs))) for source, found in inputs]
+    sampled = [(source, _spread(found, limit // len(inputs), 8 * SAMPLE // len(inputs))) for source, found in inputs]
     looked_at = sum(len(found) for _, found in sampled)
     cut_short = num_files > looked_at
 
     def reading(file: File) -> Iterator[Document | Rejected]:
         nonlocal cut_short
-        room = BATCH // looked_at
+        room = SAMPLE // looked_at
         for count, found in enumerate(read(file)):
             if count >= -(-limit // looked_at) or not room:
                 cut_short = True
@@ -101,73 +105,83 @@ def preview(config: CorpusConfig, workspace: Workspace, limit: int = 1000) -> di
                 room -= len(found.text)
             yield found
 
+    spill = Spill()
+    passes = Passes(config, Intake(sampled, reading, spill, ""), spill, "", lambda step: _texts(compared[step]),
+                    [None] * len(config.steps))
     ledger = Ledger([step.kind for step in config.steps], examples=20)
     split = Split(config.validation_fraction)
-    kept = pa.concat_tables([DOCUMENTS.empty_table(), *flow(config, sampled, ledger, reading)])
-    split.add(kept["text"])
+    kept = pa.concat_tables([DOCUMENTS.empty_table(), *flow(passes, ledger)])
+    split.add(kept)
     if split.different > 1 and not split.fits():
         split = split.again()
-        split.add(kept["text"])
-    return {**summary(ledger, split), "examples": kept.slice(0, 20).to_pylist(), "ledger": ledger.rows,
-            "quarantine": ledger.quarantine, "problem": shortage(config, ledger, split), "files": num_files,
-            "sampled": cut_short}
+        split.add(kept)
+    return {**summary(ledger, split), "examples": kept.slice(0, 20).drop_columns("group").to_pylist(),
+            "ledger": ledger.rows, "quarantine": ledger.quarantine, "problem": shortage(config, ledger, split),
+            "files": num_files, "sampled": cut_short}
 
 
-def flow(config: CorpusConfig, inputs: list[tuple[Source, list[File]]], ledger: Ledger,
-         reading: Read) -> Iterator[pa.Table]:
-    """The documents that come out of the steps, batch by batch (id, text, source); `ledger` keeps account."""
-    judges = [step.begin() for step in config.steps]
-    for batch in _batches(_documents(inputs, ledger, reading)):
-        for number, judge in enumerate(judges):
-            rows = batch.append_column("row", pa.array(range(len(batch)), pa.int64()))
-            batch = ledger.enter(number, rows, judge(rows))
-            if not len(batch):
-                break
+def flow(passes: Passes, ledger: Ledger) -> Iterator[pa.Table]:
+    """The documents that come out of the steps, shard by shard (id, text, source, group); `ledger` keeps account."""
+    passes.settle()
+    for _, shard in passes.documents(len(passes.steps), ledger.enter):
+        yield shard
+    for rejected in passes.intake.rejected():
+        ledger.reject(rejected)
+
+
+class _Told:
+    """Progress in bytes of the sources, the passes over them taken as equally long."""
+
+    def __init__(self, total: int, progress: Progress) -> None:
+        self._total, self._progress = total, progress
+        self.num_passes = 1
+        self._read = self._done = 0
+
+    def reading(self, file: File) -> Callable[[int], None]:
+        def moved(count: int) -> None:
+            self._read = min(self._read + count, self._total)
+            self._tell(self._read / max(1, self._total), f"reading {file.name}")
+        return moved
+
+    def shard(self, finished: int, shard: int, of: int) -> None:
+        if of:
+            self._tell(finished + shard / of, f"part {shard} of {of}, pass {finished + 1} of {self.num_passes}")
         else:
-            yield batch
+            self._tell(0, f"part {shard}")
+
+    def _tell(self, passes: float, message: str) -> None:
+        self._done = max(self._done, min(self._total, int(self._total * passes / self.num_passes)))
+        self._progress(self._done, self._total, message)
 
 
-def _documents(inputs: list[tuple[Source, list[File]]], ledger: Ledger, reading: Read) -> Iterator[Document]:
-    for source, found in inputs:
-        usable, first = False, None
-        for file in found:
-            for document in reading(file):
-                if isinstance(document, Rejected):
-                    first = first or document
-                    ledger.reject(document)
-                else:
-                    usable = True
-                    yield document
-        if not usable:
-            why = str(first or f"{source.path} holds no text; put some into it or leave it out")
-            if len(found) > 1:
-                why = f"Nothing in {source.path} can be read: {why}"
-            raise UserError(f"{why}.", where=source.path)
+def _inputs(config: CorpusConfig, workspace: Workspace) -> tuple[Inputs, list[Inputs]]:
+    """The files of the sources, and those that each step compares with."""
+    return ([(source, find(source, workspace)) for source in config.sources],
+            [[(source, find(source, workspace)) for source in step.references()] for step in config.steps])
 
 
-def _batches(documents: Iterator[Document]) -> Iterator[pa.Table]:
-    held: list[Document] = []
-    characters = 0
-    for document in documents:
-        held.append(document)
-        characters += len(document.text)
-        if characters >= BATCH or len(held) >= BATCH_DOCUMENTS:
-            yield _table(held)
-            held, characters = [], 0
-    if held:
-        yield _table(held)
+def _texts(references: Inputs) -> dict[str, Iterable[str]]:
+    """The texts of each reference, by its path."""
+    def texts(source: Source, found: list[File]) -> Iterator[str]:
+        first = ""
+        for document in (document for file in found for document in read(file)):
+            if isinstance(document, Rejected):
+                first = first or str(document)
+            else:
+                first = "-"
+                yield document.text
+        if first != "-":
+            raise UserError(f"{first or f'{source.path} holds no text; name another set'}.", where=source.path)
 
-
-def _table(documents: list[Document]) -> pa.Table:
-    return pa.table([[d.id for d in documents], [d.text for d in documents], [d.source for d in documents]],
-                    schema=DOCUMENTS)
+    return {source.path: texts(source, found) for source, found in references}
 
 
 def summary(ledger: Ledger, split: Split) -> dict[str, Any]:
     """The dataset in figures: what is left, and how each step came to it."""
     return {"documents": split.documents, "bytes": split.bytes, "train_documents": split.documents - split.validation,
             "val_documents": split.validation, "quarantined": ledger.quarantined,
-            "steps": [tally.summary() for tally in ledger.tallies], "lengths": split.lengths()}
+            "steps": [tally.summary() for tally in ledger.tallies], "lengths": split.lengths.histogram(),
+            "lengths_read": ledger.read.histogram() if ledger.tallies else split.lengths.histogram()}
 
 
 def shortage(config: CorpusConfig, ledger: Ledger, split: Split) -> str:

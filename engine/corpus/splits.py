@@ -1,7 +1,8 @@
 """Splits: training and validation by a hash of the content, and the Parquet files that hold them.
 
 A text falls on the side that its digest says, wherever and however often it stands, so that no
-document held out was also trained on.
+document held out was also trained on. Documents of a group, such as near duplicates of one another,
+fall where the group's digest says.
 """
 
 from __future__ import annotations
@@ -9,19 +10,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.corpus.dedupe import digests
-from engine.corpus.ledger import num_bytes
+from engine.corpus.lengths import Lengths, num_bytes
 
 FILE_BYTES = 64 << 20
 """Text in one Parquet file."""
 
-SCHEMA = pa.schema([("id", pa.string()), ("text", pa.string()), ("source", pa.string()), ("split", pa.string())])
-FINEST, MOST_BINS = 16, 40                       # bins for each doubling of the length; bins shown
+SCHEMA = pa.schema([("id", pa.string()), ("text", pa.string()), ("source", pa.string()), ("split", pa.string()),
+                    ("group", pa.uint64())])
 
 
 class Split:
@@ -31,19 +30,19 @@ class Split:
         self.threshold = int(fraction * 2**64)
         self.documents = self.validation = self.bytes = 0
         self.lowest, self.highest = 2**64, -1
-        self._lengths = np.zeros(64 * FINEST, np.int64)
+        self.lengths = Lengths()
 
-    def add(self, texts: pa.ChunkedArray) -> list[str]:
-        """Count the texts, and say of each whether it is "train" or "val"."""
-        hashes = [int.from_bytes(digest[:8], "big") for digest in digests(texts)]
+    def add(self, documents: pa.Table) -> list[str]:
+        """Count the documents, and say of each whether it is "train" or "val": by its group if it has one."""
+        texts = documents["text"]
+        hashes = [int.from_bytes(digest[:8], "big") if group is None else group
+                  for digest, group in zip(digests(texts), documents["group"].to_pylist(), strict=True)]
         self.lowest, self.highest = min([self.lowest, *hashes]), max([self.highest, *hashes])
         self.documents += len(hashes)
         self.bytes += num_bytes(texts)
         sides = [self._side(value) for value in hashes]
         self.validation += sides.count("val")
-        lengths = np.maximum(pc.utf8_length(texts).to_numpy(), 1)
-        bins = np.floor(np.log2(lengths) * FINEST).astype(np.int64)
-        self._lengths += np.bincount(bins, minlength=len(self._lengths))
+        self.lengths.add(texts)
         return sides
 
     def _side(self, value: int) -> str:
@@ -66,19 +65,6 @@ class Split:
         fresh.threshold = self.threshold
         return fresh
 
-    def lengths(self) -> dict[str, list[int]]:
-        """The histogram of the documents' characters: `counts[i]` of them from `edges[i]` to below `edges[i + 1]`."""
-        filled = np.flatnonzero(self._lengths)
-        if not len(filled):
-            return {"edges": [], "counts": []}
-        first, last = int(filled[0]), int(filled[-1]) + 1
-        width = -(-(last - first) // MOST_BINS)
-        starts = np.arange(first, last, width)
-        counts = np.add.reduceat(self._lengths[first:last], starts - first)
-        edges = np.ceil(2.0 ** (np.append(starts, starts[-1] + width) / FINEST)).astype(np.int64)
-        own = np.append(np.diff(edges) > 0, True)           # short lengths have more bins than whole numbers
-        return {"edges": edges[own].tolist(), "counts": counts[own[:-1]].tolist()}
-
 
 class Dataset:
     """Writes the documents of a dataset into files of about 64 MB of text."""
@@ -100,13 +86,14 @@ class Dataset:
         return self.split.documents
 
     def write(self, batch: pa.Table) -> None:
-        """Add documents (id, text, source)."""
+        """Add documents (id, text, source, group)."""
         if self._writer is None:
             path = self.folder / f"documents-{self._number:05d}.parquet"
             self._writer, self._room = pq.ParquetWriter(path, SCHEMA, compression="zstd"), FILE_BYTES
             self._number += 1
-        sides = self.split.add(batch["text"])
-        self._writer.write_table(batch.append_column("split", pa.array(sides, pa.string())).cast(SCHEMA))
+        sides = self.split.add(batch)
+        table = batch.append_column("split", pa.array(sides, pa.string()))
+        self._writer.write_table(table.select(SCHEMA.names).cast(SCHEMA))
         self._room -= num_bytes(batch["text"])
         if self._room <= 0:
             self._close()
@@ -122,7 +109,7 @@ class Dataset:
             with pq.ParquetFile(path) as old, pq.ParquetWriter(beside, SCHEMA, compression="zstd") as new:
                 for batch in old.iter_batches(1024):
                     table = pa.Table.from_batches([batch])
-                    sides = self.split.add(table["text"])
+                    sides = self.split.add(table)
                     new.write_table(table.set_column(3, "split", pa.array(sides, pa.string())))
             os.replace(beside, path)
 

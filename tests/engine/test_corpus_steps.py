@@ -7,6 +7,7 @@ import unicodedata
 
 import pyarrow as pa
 import pytest
+from toy_passes import verdicts
 from toy_prose import prose
 
 from engine.config import read
@@ -117,12 +118,9 @@ def test_the_gate_before_composing_lets_nothing_by():
 
 
 def test_exact_duplicates_keeps_the_first_across_batches():
-    judge = read(Step, "exact_duplicates").begin()
     again = "same text as an earlier document"
-    for texts, reasons in [(["a", "b", "a"], [None, None, again]), (["b", "c", "A"], [again, None, None]), ([], [])]:
-        batch = pa.table({"text": pa.chunked_array([pa.array(["x", *texts], pa.large_string())[1:]])})
-        assert judge(batch)["reason"].to_pylist() == reasons
-    assert read(Step, "exact_duplicates").begin()(batch)["reason"].to_pylist() == []
+    assert verdicts("exact_duplicates", ["a", "b", "a"], ["b", "c", "A"], ["d"]) == [
+        [None, None, again], [again, None, None], [None]]
 
 
 @pytest.mark.parametrize("text", [
