@@ -1,7 +1,7 @@
 """Pipeline: sources -> steps -> a dataset of Parquet files with its ledger.
 
     documents-00000.parquet ...   id, text, source, split ("train" or "val"), group (of near duplicates, mostly none)
-    ledger.parquet  quarantine.jsonl  manifest.json
+    ledger.parquet  quarantine.jsonl  README.md (the data card)  manifest.json
 
 Documents flow in shards of 32 MB through one step after the other, so memory does not grow with the corpus.
 The order is that of the sources, so the same inputs and settings give the same bytes. What was done to each
@@ -21,6 +21,7 @@ from xxhash import xxh3_128
 from engine import files
 from engine.config import UserError
 from engine.corpus import CorpusConfig, Source
+from engine.corpus.card import card
 from engine.corpus.intake import DOCUMENTS, Intake
 from engine.corpus.ledger import Ledger
 from engine.corpus.passes import Passes
@@ -74,7 +75,9 @@ def curate(config: CorpusConfig, workspace: Workspace, name: str, progress: Prog
         dataset.finish()
         spill.tidy()
         progress(total, total, f"{dataset.documents} documents")
-        return summary(ledger, dataset.split)
+        told_of = summary(ledger, dataset.split)
+        files.write(folder / "README.md", card(name, made_from, told_of))
+        return told_of
 
     return workspace.make("datasets", name, made_from, build)
 
