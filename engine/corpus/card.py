@@ -52,8 +52,8 @@ def card(name: str, made_from: Mapping[str, Any], summary: Mapping[str, Any]) ->
     if leak := summary.get("leak"):
         parts += ["", "## Held-out documents that stand in the training text", "",
                   f"{_number(leak['documents'])} of {_number(summary['val_documents'])} held-out documents share at "
-                  f"least {leak['share']:.0%} of their runs of {leak['ngram']} words with training documents; of all "
-                  f"such runs looked at ({_number(leak['runs'])}), {_number(leak['shared'])} do."]
+                  f"least {leak['share']:.0%} of their runs of {leak['bytes']} bytes with training documents; of the "
+                  f"{_number(leak['runs'])} such runs that were looked at, {_number(leak['shared'])} stand there too."]
     parts += ["", "## Lengths", "", _lengths(summary["lengths"]), "",
               "## Settings", "", "```json", json.dumps(made_from["settings"], indent=2, ensure_ascii=False)
               .replace("`", "\\u0060"), "```", "",

@@ -23,6 +23,7 @@ from engine.config import UserError
 from engine.corpus import CorpusConfig, Source
 from engine.corpus.card import card
 from engine.corpus.intake import DOCUMENTS, Intake
+from engine.corpus.leak import leak, stored
 from engine.corpus.ledger import Ledger
 from engine.corpus.passes import Passes
 from engine.corpus.readers import Document, Rejected, read
@@ -75,7 +76,8 @@ def curate(config: CorpusConfig, workspace: Workspace, name: str, progress: Prog
         dataset.finish()
         spill.tidy()
         progress(total, total, f"{dataset.documents} documents")
-        told_of = summary(ledger, dataset.split)
+        told_of = {**summary(ledger, dataset.split),
+                   "leak": leak(lambda: stored(folder), dataset.split.validation_bytes)}
         files.write(folder / "README.md", card(name, made_from, told_of))
         return told_of
 
@@ -114,11 +116,13 @@ def preview(config: CorpusConfig, workspace: Workspace, limit: int = 1000) -> di
     ledger = Ledger([step.kind for step in config.steps], examples=20)
     split = Split(config.validation_fraction)
     kept = pa.concat_tables([DOCUMENTS.empty_table(), *flow(passes, ledger)])
-    split.add(kept)
+    sides = split.add(kept)
     if split.different > 1 and not split.fits():
         split = split.again()
-        split.add(kept)
-    return {**summary(ledger, split), "examples": kept.slice(0, 20).drop_columns("group").to_pylist(),
+        sides = split.add(kept)
+    sample = pa.table({"text": kept["text"], "split": pa.array(sides, pa.string())})
+    return {**summary(ledger, split), "leak": leak(lambda: [sample], split.validation_bytes),
+            "examples": kept.slice(0, 20).drop_columns("group").to_pylist(),
             "ledger": ledger.rows, "quarantine": ledger.quarantine, "problem": shortage(config, ledger, split),
             "files": num_files, "sampled": cut_short}
 

@@ -28,7 +28,7 @@ class Split:
 
     def __init__(self, fraction: float) -> None:
         self.threshold = int(fraction * 2**64)
-        self.documents = self.validation = self.bytes = 0
+        self.documents = self.validation = self.bytes = self.validation_bytes = 0
         self.lowest, self.highest = 2**64, -1
         self.lengths = Lengths()
 
@@ -42,6 +42,8 @@ class Split:
         self.bytes += num_bytes(texts)
         sides = [self._side(value) for value in hashes]
         self.validation += sides.count("val")
+        held_out = pa.array([side == "val" for side in sides], pa.bool_())
+        self.validation_bytes += num_bytes(texts.filter(held_out))
         self.lengths.add(texts)
         return sides
 
