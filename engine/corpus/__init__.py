@@ -169,4 +169,6 @@ class CorpusConfig(Config):
         0.05, "Share of the documents held out for validation, chosen by a hash of their content", gt=0, le=0.5)
 
 
-from engine.corpus import clean, decontaminate, dedupe, filter, lines, near, passages  # noqa: E402, F401  the menu, in order
+from engine.corpus import clean, markup, passages  # noqa: E402, F401, I001  the menu, in order
+from engine.corpus import filter, repetition, web, malformed, language, blocklists, privacy  # noqa: E402, F401
+from engine.corpus import dedupe, near, lines, decontaminate  # noqa: E402, F401

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 # UTF-8 that was read as Windows-1252 or Latin-1 shows a lead byte as a letter, then the continuation bytes as signs.
 _AFTER = "[\\x{80}-\\x{BF}€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]"
-MOJIBAKE = f"[Â-ß]{_AFTER}|[à-ï]{_AFTER}{{2}}|[ð-ô]{_AFTER}{{3}}|Ã |[\\x{{80}}-\\x{{9F}}]"
+MISREAD = f"[Â-ß]{_AFTER}|[à-ï]{_AFTER}{{2}}|[ð-ô]{_AFTER}{{3}}"
+MOJIBAKE = rf"{MISREAD}|Ã |[\x{{80}}-\x{{9F}}]"
 """What only a text with mojibake holds (and few without it): the gate before the slow repair."""
 
 COMPOSED = (r"\x00-\x{2FF}\x{400}-\x{482}\x{48A}-\x{52F}\x{2002}-\x{2027}\x{202A}-\x{205F}\x{3001}-\x{3029}"
@@ -77,15 +78,10 @@ def repair(text: str) -> str:
 
 
 def _with(batch: pa.Table, pattern: str, change: Callable[[str], str]) -> pa.Table:
-    """The batch with `change` made to the texts that the pattern occurs in: slow work, on the rows that need it."""
+    """The batch with `change` made to the texts that the pattern occurs in."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    from engine.corpus.columns import column, compute, with_text
+    from engine.corpus.columns import column, edit_where
 
-    chosen = compute(batch, {"chosen": column("text").regexp(pattern)})["chosen"].combine_chunks()
-    if not pc.any(chosen).as_py():
-        return batch
-    text = batch["text"].combine_chunks()
-    changed = pa.array([change(row) for row in text.filter(chosen).to_pylist()], text.type)
-    return with_text(batch, pc.replace_with_mask(text, chosen, changed))
+    return edit_where(batch, column("text").regexp(pattern),
+                      lambda rows: pa.array([change(text) for text in rows["text"].to_pylist()], pa.large_string()))

@@ -14,6 +14,7 @@ os.environ.setdefault("DAFT_PROGRESS_BAR", "0")
 
 import daft
 import pyarrow as pa
+import pyarrow.compute as pc
 from daft import Expression
 from daft.functions import when
 
@@ -48,6 +49,30 @@ def column(name: str) -> Expression:
     return daft.col(name)
 
 
+def each() -> Expression:
+    """The item in hand, in what `list_map` does to each item of a list."""
+    return daft.element()
+
+
 def with_text(batch: pa.Table, text: pa.Array | pa.ChunkedArray) -> pa.Table:
     """The batch with another text in each row."""
     return batch.set_column(batch.schema.get_field_index("text"), "text", text)
+
+
+def edit_where(batch: pa.Table, chosen: Expression, edit: Callable[[pa.Table], pa.Array | pa.ChunkedArray]) -> pa.Table:
+    """The batch with other texts in the rows for which `chosen` holds: slow work is done on the rows that need it."""
+    mask = compute(batch, {"chosen": chosen})["chosen"].combine_chunks()
+    if not pc.any(mask).as_py():
+        return batch
+    text = batch["text"].combine_chunks()
+    changed = edit(batch.filter(mask)).cast(text.type)
+    changed = changed.combine_chunks() if isinstance(changed, pa.ChunkedArray) else changed
+    return with_text(batch, pc.replace_with_mask(text, mask, changed))
+
+
+def with_reasons(batch: pa.Table, reasons: dict[int, str]) -> pa.Table:
+    """A judged batch with reasons for more of its rows; one that has a reason keeps it."""
+    if not reasons:
+        return batch
+    why = [old or reasons.get(row) for row, old in enumerate(batch["reason"].to_pylist())]
+    return batch.set_column(batch.schema.get_field_index("reason"), "reason", pa.array(why, pa.large_string()))

@@ -10,8 +10,8 @@ from engine.corpus import STEPS, Step
 if TYPE_CHECKING:
     from daft import Expression
 
-_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-WORD = rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+"
+UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+WORD = rf"[{UNSPACED}]|[^\s{UNSPACED}]+"
 """A word: what stands between blanks, or one letter of a script that sets none between words."""
 
 
@@ -39,7 +39,7 @@ class Quality(Step):
         words = text.regexp_count(WORD)
         lines = text.regexp_count(r"(?m)^.*\S.*$")
         many = lines >= 4
-        spaced = text.regexp_count(f"[{_UNSPACED}]") * 2 < words
+        spaced = text.regexp_count(f"[{UNSPACED}]") * 2 < words
         length = (text.length() - text.regexp_count(r"[ \n\t]")) / words
         reasons = {
             f"fewer than {self.min_words} words": words < self.min_words,
@@ -54,7 +54,7 @@ class Quality(Step):
             f"ellipses after more than {self.max_ellipsis_lines:.0%} of the lines":
                 many & (text.regexp_count(r"(?m)(\.\.\.|…)[ \t]*$") / lines > self.max_ellipsis_lines),
             f"letters in fewer than {self.min_alphabetic:.0%} of the words":
-                text.regexp_count(rf"[{_UNSPACED}]|\p{{L}}[^\s{_UNSPACED}]*") / words < self.min_alphabetic,
+                text.regexp_count(rf"[{UNSPACED}]|\p{{L}}[^\s{UNSPACED}]*") / words < self.min_alphabetic,
         }
         if not self.max_words:
             del reasons[f"more than {self.max_words} words"]
