@@ -104,11 +104,12 @@ class Ledger:
         """
         tally = self.tallies[step]
         kept = pc.is_null(after["reason"])
-        on, gone = after.filter(kept), after.filter(pc.invert(kept))
+        on = after if pc.all(kept).as_py() else after.filter(kept)
+        gone = after.filter(pc.invert(kept))
         pieces = pc.value_counts(after["row"].combine_chunks())
         whole = pieces.field("values").filter(pc.equal(pieces.field("counts"), 1))
         same_row = on.filter(pc.is_in(on["row"], whole)) if len(whole) < len(on) else on
-        original = before.take(same_row["row"])
+        original = before if same_row["row"].equals(_counted(len(before))) else before.take(same_row["row"])
         changed = pc.not_equal(same_row["text"], original["text"])
         if step == 0:
             self.read.add(before["text"])
@@ -171,6 +172,11 @@ class Ledger:
         """The step that dropped most, if any dropped something."""
         worst = max(self.tallies, key=lambda tally: tally.dropped, default=None)
         return worst if worst and worst.dropped else None
+
+
+def _counted(number: int) -> pa.ChunkedArray:
+    """0, 1, 2, ...: the rows of a batch of which each came back once."""
+    return pa.chunked_array([pa.array(range(number), pa.int64())])
 
 
 def excerpts(before: str, after: str) -> tuple[str, str]:

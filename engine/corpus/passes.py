@@ -123,7 +123,8 @@ class Notes:
 
 def going_on(after: pa.Table) -> pa.Table:
     """The documents that no reason drops."""
-    return after.filter(pc.is_null(after["reason"])).select(DOCUMENTS.names)
+    on = after.select([*DOCUMENTS.names, "reason"])
+    return (on.filter(pc.is_null(on["reason"])) if on["reason"].null_count < len(on) else on).select(DOCUMENTS.names)
 
 
 def encode(before: pa.Table, after: pa.Table) -> pa.Table:
@@ -137,7 +138,8 @@ def encode(before: pa.Table, after: pa.Table) -> pa.Table:
         now = after[name].cast(kind)
         same = pc.fill_null(pc.equal(now, original[name]), False)
         same = pc.or_(same, pc.is_valid(after["reason"])) if name == "text" else same
-        columns[name] = pc.if_else(same, pa.scalar(None, kind), now)
+        # not if_else: it keeps the bytes of texts that it makes null (pyarrow 25)
+        columns[name] = now.take(pa.array(np.arange(len(now)), mask=same.to_numpy()))
     rest = {name: after[name] for name in after.column_names if name not in ("id", "text", "source", "row")}
     return pa.table({**columns, **rest}).combine_chunks()
 

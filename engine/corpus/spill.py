@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from engine import files
 
-IN_MEMORY = 64 << 20
+IN_MEMORY = 32 << 20
 """Bytes that are held before anything is written: a small corpus is made faster than it is kept."""
 
 KEPT_BYTES = 16 << 30
