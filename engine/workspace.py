@@ -6,6 +6,7 @@
       tokens/     tokenizer and packed shards         NAME-FINGERPRINT
       runs/       run folders                         NAME
       bundles/    exported models                     NAME
+      stages/     what curations have done so far, for the next one to go on from; may be deleted at any time
       allowed.json  folders outside the workspace that the user allowed to be read
 """
 
