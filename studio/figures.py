@@ -27,7 +27,8 @@ EMPTY = {"xaxis": None, "yaxis": None, "show_grid": False}
 
 def _still(element: Any, height: int, **options: Any) -> Any:
     """A figure that fills its width and has no tools: it is looked at, not worked with."""
-    common = {"shared_axes": False, "responsive": True, "height": height, "toolbar": None, "default_tools": [], "show_legend": False}
+    common = {"shared_axes": False, "responsive": True, "height": height, "toolbar": None, "default_tools": [],
+              "show_legend": False}
     return element.opts(hv.opts.Overlay(**{**common, **options}))
 
 
@@ -75,11 +76,13 @@ def waterfall(steps: Sequence[Mapping[str, Any]], of: str = "documents") -> Any:
         words.append((max(out, came) + widest * 0.012, -place, write(out) + change))
     dims = ["x0", "y0", "x1", "y1"]
     picture = (hv.Rectangles(kept, dims, ["step", "amount", "share"]).opts(
-                   color=KEPT, line_alpha=0, tools=_hover(("step", "@step"), ("goes on", "@amount"), ("of what came", "@share")))
+                   color=KEPT, line_alpha=0, tools=_hover(("step", "@step"), ("goes on", "@amount"),
+                                                          ("of what came", "@share")))
                * hv.Rectangles(gone, dims, ["step", "amount", "share"]).opts(
                    color=DROPPED, alpha=0.55, line_alpha=0,
                    tools=_hover(("step", "@step"), ("dropped", "@amount"), ("of what came", "@share")))
-               * hv.Labels(words, ["x", "y"], "text").opts(text_color=QUIET, text_align="left", text_font=FONT, text_font_size="9.5pt"))
+               * hv.Labels(words, ["x", "y"], "text").opts(text_color=QUIET, text_align="left", text_font=FONT,
+                                                           text_font_size="9.5pt"))
     return _still(picture, 34 * len(rows) + 12, xaxis=None, xlabel="", ylabel="", show_grid=False,
                   xlim=(0, widest * 1.34), ylim=(-len(rows) + 0.45, 0.55),
                   yticks=[(-row[0], row[2]) for row in rows])
@@ -102,11 +105,13 @@ def histogram(edges: Sequence[float], counts: Sequence[int], *, of: str = "chara
     rows = [(x, top * 1.10, words) for x, words in sorted((marks or {}).items())]
     lines = hv.Segments([(x, 0, x, top * 1.06) for x, _, _ in rows], ["x0", "y0", "x1", "y1"]).opts(
         color=QUIET, line_dash="dashed", line_width=1.4)
-    labels = hv.Labels(rows, ["x", "y"], "text").opts(text_color=QUIET, text_font=FONT, text_font_size="9pt", text_align="center")
+    labels = hv.Labels(rows, ["x", "y"], "text").opts(text_color=QUIET, text_font=FONT, text_font_size="9pt",
+                                                      text_align="center")
     left, right = (min(b[0] for b in bars), max(b[2] for b in bars)) if bars else (1, 10)
     if rows:
         left, right = min(left, rows[0][0] * 0.8), max(right, rows[-1][0] * 1.35)
-    ticks = [(10**p, number(10**p)) for p in range(13)] if of != "tokens" else [(2**p, number(2**p)) for p in range(0, 40, 2)]
+    ticks = [(10**p, number(10**p)) for p in range(13)] if of != "tokens" else [(2**p, number(2**p))
+                                                                                for p in range(0, 40, 2)]
     return _still(picture * lines * labels, 240, logx=True, xlabel=f"{of} in a document", ylabel="documents",
                   xlim=(left, right), ylim=(0, top * (1.2 if rows else 1.05)), show_grid=False, xticks=ticks)
 
@@ -129,7 +134,8 @@ def parameters(tree: Mapping[str, Any]) -> Any:
             if not count:
                 continue
             above, below = below, below - count / whole
-            cells.append((left, below, right, above, part, name.replace("_", " "), f"{count:,}", f"{count / total:.1%}"))
+            cells.append((left, below, right, above, part, name.replace("_", " "), f"{count:,}",
+                          f"{count / total:.1%}"))
             if right - left > 0.09 and above - below > 0.12 and name != part:
                 words.append(((left + right) / 2, (above + below) / 2, name.replace("_", " ")))
         if right - left > 0.09 and len(inner) == 1:
@@ -147,7 +153,8 @@ def memory(parts: Mapping[str, float], available: float) -> Any:
     left, bars = 0.0, []
     total = sum(parts.values()) or 1
     for i, (name, amount) in enumerate(parts.items()):
-        bars.append((left, 0.2, left + amount, 0.8, name, byte_size(amount), f"{amount / total:.0%}", SERIES[i % len(SERIES)]))
+        bars.append((left, 0.2, left + amount, 0.8, name, byte_size(amount), f"{amount / total:.0%}",
+                     SERIES[i % len(SERIES)]))
         left += amount
     picture = hv.Rectangles(bars, ["x0", "y0", "x1", "y1"], ["part", "amount", "share", "colour"]).opts(
         color="colour", line_color="white", line_alpha=0.5,
@@ -183,7 +190,7 @@ def loss_by_position(series: Mapping[str, tuple[Sequence[float], Sequence[float]
     if not curves:
         return _still(hv.Overlay([hv.Curve([], "place", "loss")]), 260)
     last = max(max(places, default=1) for places, _ in series.values())
-    return _still(hv.Overlay(curves), 280, logx=True, show_grid=True, xlabel="tokens before the one to guess",
+    return _still(hv.Overlay(curves), 280, logx=True, title="", show_grid=True, xlabel="tokens before the one to guess",
                   ylabel="loss (nats a token)", xticks=[(2**p, number(2**p)) for p in range(24) if 2**p <= last],
                   show_legend=len(curves) > 1, legend_position="top_right")
 
@@ -191,12 +198,14 @@ def loss_by_position(series: Mapping[str, tuple[Sequence[float], Sequence[float]
 def parity(cases: Sequence[Mapping[str, Any]], tolerance: float) -> Any:
     """The largest difference of each case on a logarithmic axis, against the tolerance."""
     smallest = 1e-9  # a logarithmic axis has no zero: an exact case stands at its edge
-    rows = [(max(smallest, float(case["max_difference"])) if np.isfinite(case["max_difference"]) else 1e3, -i,
-             str(case["name"]), f"{case['max_difference']:.2g}", GOOD if case["passed"] else BAD)
-            for i, case in enumerate(cases)]
+    known = [case["max_difference"] if case["max_difference"] is not None else float("nan") for case in cases]
+    rows = [(max(smallest, value) if np.isfinite(value) else 1e3, -i, str(case["name"]),
+             f"{value:.2g}" if np.isfinite(value) else "no number", GOOD if case["passed"] else BAD)
+            for i, (case, value) in enumerate(zip(cases, known, strict=True))]
     left = min([tolerance / 100, *(row[0] for row in rows)]) / 3
     right = max([tolerance * 10, *(row[0] for row in rows)]) * 6
-    stems = hv.Segments([(left, row[1], row[0], row[1], row[4]) for row in rows], ["x0", "y0", "x1", "y1"], "colour").opts(
+    stems = hv.Segments([(left, row[1], row[0], row[1], row[4]) for row in rows], ["x0", "y0", "x1", "y1"],
+                        "colour").opts(
         color="colour", alpha=0.45, line_width=3)
     points = hv.Points(rows, ["difference", "place"], ["case", "figure", "colour"]).opts(
         color="colour", size=11, tools=_hover(("case", "@case"), ("largest difference", "@figure")))

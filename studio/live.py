@@ -65,6 +65,8 @@ class Live(Viewer):
         names = [feed.run.name for feed in feeds]
         if self.leader is not None:
             self.window = self.leader.window
+        if self.figure is None and not any(metric.name in feed.series for feed in feeds for metric in self.metrics):
+            return
         if names != self._runs or self.figure is None:
             self._build(names, log)
         seen = (axis, smoothing, log, self.window, [(feed.version, feed.anew) for feed in feeds])
@@ -76,7 +78,8 @@ class Live(Viewer):
             seen = (axis, smoothing, log, None, seen[4])
         self._scale(log)
         self.figure.xaxis[0].formatter = NumeralTickFormatter(format=FORMATS[axis])
-        drawn = [columns for feed in feeds for metric in self.metrics for columns in self._drawn(feed, metric, axis, smoothing)]
+        drawn = [columns for feed in feeds for metric in self.metrics
+                 for columns in self._drawn(feed, metric, axis, smoothing)]
         for source, (x, y) in zip(self.sources, drawn, strict=True):
             if len(x) or len(source.data["x"]):
                 source.data = {"x": x, "y": y}
@@ -112,7 +115,8 @@ class Live(Viewer):
             if not label.endswith(" raw"):
                 bold.append(renderer)
         self.figure.add_tools(HoverTool(renderers=bold, line_policy="nearest", visible=False, tooltips=[
-            ("", "$name"), (self.ylabel or "value", f"@y{{{self.number}}}" if "%" not in self.number else "@y"), ("at", "@x{0,0.[0]}")]))
+            ("", "$name"), (self.ylabel or "value", "@y" if "%" in self.number else f"@y{{{self.number}}}"),
+            ("at", "@x{0,0.[0]}")]))
         self._view[:] = [pn.pane.Bokeh(self.figure, sizing_mode="stretch_width", height=self.height, margin=0)]
 
     def _dress(self) -> None:

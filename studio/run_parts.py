@@ -41,15 +41,18 @@ def _listed(line: Line, selected: Sequence[str]) -> Markup:
                " · ".join(filter(None, facts)), progress, compare)
 
 
-def head(feed: Feed, *, watch: bool = False) -> Markup:
-    """Name, state, how far, and the buttons that the state allows; `watch` adds the way to the run's own page."""
+def head(feed: Feed, *, watch: bool = False, alone: bool = False) -> Markup:
+    """Name, state, how far, and the buttons that the state allows.
+
+    `watch` adds the way to the run's own page; `alone`, there are no other pages to go to.
+    """
     status = feed.status
     return txt('<div class="runhead"><div class="top"><h2>{}</h2>{}<span class="buttons">{}{}</span></div>{}</div>',
                feed.run.name, chip(status.state), press("Details", "watch", "quiet", "show_chart") if watch else "",
-               buttons(feed, trash=not watch), progress(status))
+               buttons(feed, trash=not watch and not alone, talk=not alone), progress(status))
 
 
-def buttons(feed: Feed, *, trash: bool = True) -> Markup:
+def buttons(feed: Feed, *, trash: bool = True, talk: bool = True) -> Markup:
     state = feed.status.state
     found = []
     if state in ("running", "queued"):
@@ -60,7 +63,7 @@ def buttons(feed: Feed, *, trash: bool = True) -> Markup:
     if state in ("stopped", "failed", "lost"):
         word = "Resume from last good" if state != "stopped" and feed.run.checkpoints else "Resume"
         found.append(press(word, "resume", "full", "play_arrow"))
-    if feed.told("parity") and feed.told("parity")[-1].get("passed"):
+    if talk and feed.told("parity") and feed.told("parity")[-1].get("passed"):
         found.append(press("Talk to it", "talk", "full", "chat"))
     if trash and not feed.status.active:
         found.append(_titled(press("Move to trash", "trash", "quiet", "delete_outline"),

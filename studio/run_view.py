@@ -1,4 +1,4 @@
-"""RunView: one run as a person watches it, with others beside it in the plots. The page, Home and a notebook show it."""
+"""RunView: one run as a person watches it, with others beside it in its plots, on the page and in a notebook."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ FOLDS = ("Checkpoints", "What auto became", "Recipe", "Timeline", "Log")
 class RunView(Viewer):
     """Follows one run. Call `look(names)` when the selection changes and `tick` twice a second."""
 
-    def __init__(self, session: Session, **params: Any) -> None:
+    def __init__(self, session: Session, *, alone: bool = False, **params: Any) -> None:
         super().__init__(**params)
-        self.session = session
+        self.session, self.alone = session, alone
         self.names: list[str] = []
         self.head = Fragment(on_press=self._press)
         self.trouble, self.stepper, self.figures = Fragment(), Fragment(), Fragment()
@@ -71,7 +71,7 @@ class RunView(Viewer):
         feeds = [WATCH.follow(Run(root / name)) for name in self.names]
         self.plots.update(feeds)
         feed = feeds[0]
-        self.head.html = parts.head(feed)
+        self.head.html = parts.head(feed, alone=self.alone)
         if (seen := (feed.version, feed.anew)) == self._seen:
             return
         self._seen = seen

@@ -17,6 +17,7 @@ from studio.layout import stack
 from studio.page import Page
 from studio.pages import PAGES
 from studio.recipe_code import recipe_code
+from studio.run_view import RunView
 from studio.session import Session
 from studio.theme import LOGO, PAGE_SX, THEME
 from studio.views import Fragment, Markup, banner, heading, icon, txt
@@ -35,9 +36,7 @@ class Studio(Viewer):
         super().__init__(**params)
         self.session = session or Session()
         self.pages: dict[str, Page] = {cls.noun: cls(self.session) for cls in PAGES}
-        self._holders = {noun: stack(visible=False, css_classes=[noun],
-                                         styles={"width": "100%", "max-width": "1240px", "margin": "0 auto", "padding": "28px 32px 64px",
-                                                 "box-sizing": "border-box", "gap": "20px"}) for noun in self.pages}
+        self._holders = {noun: stack(visible=False, css_classes=[noun], styles=SHEET) for noun in self.pages}
         self._mounted = 0.0
         self._broken: set[str] = set()
         self.nav = pmui.MenuList(items=[{"label": p.title, "icon": p.icon} for p in PAGES], dense=False, margin=(8, 10),
@@ -146,11 +145,38 @@ class Studio(Viewer):
             pn.state.location.search = search
 
 
+class RunAlone(Viewer):
+    """One run without the rest of the studio, for a frame in a notebook. The address names it."""
+
+    def __init__(self, session: Session, **params: Any) -> None:
+        super().__init__(**params)
+        self.session = session
+        asked = parse_qs((pn.state.location.search or "").removeprefix("?")) if pn.state.location else {}
+        session.run = asked.get("run", [""])[0]
+        self.run = RunView(session, alone=True)
+        there = (session.workspace.place("runs") / session.run / "recipe.yaml").exists() and session.run
+        missing = Fragment(banner("error", f"There is no run called {session.run} in {session.workspace.path}."))
+        self.view = pmui.Container(self.run if there else missing, theme_config=THEME, width_option=False, margin=0,
+                                   sizing_mode="stretch_width", sx={"padding": "4px"})
+        if there:
+            self.run.look([session.run])
+
+    def __panel__(self) -> Viewable:
+        return self.view
+
+    def tick(self) -> None:
+        """Twice a second: what is new in the run."""
+        self.run.tick()
+
+
 # While the browser draws, the page can already be read and used.
 VEIL = """
 #loader { background: none !important; pointer-events: none; justify-content: flex-end !important; padding-bottom: 24px; }
 #loader .spinner { width: 26px; height: 26px; border-width: 3px; border-color: rgba(128,128,128,.25); border-top-color: #0b8576; }
 """
+
+SHEET = {"width": "100%", "max-width": "1240px", "margin": "0 auto", "padding": "28px 32px 64px",
+         "box-sizing": "border-box", "gap": "20px"}
 
 NAV_SX: dict[str, Any] = {
     "& .MuiListItemButton-root": {"borderRadius": "8px", "paddingBlock": "7px", "marginBlock": "2px"},

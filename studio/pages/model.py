@@ -62,8 +62,8 @@ class Model(Page):
         sentence = (f"A step is estimated to need {figures.byte_size(asked)}. This machine has "
                     f"{figures.byte_size(all_of_it)}, of which {figures.byte_size(free)} are free.")
         if asked > free:
-            sentence += (" That does not fit: take a smaller micro-batch (Train), a shorter context or a smaller size." if
-                         asked > all_of_it else " Close other programs, or take a smaller micro-batch (Train).")
+            sentence += (" That does not fit: take a smaller micro-batch (Train), a shorter context or a smaller size."
+                         if asked > all_of_it else " Close other programs, or take a smaller micro-batch (Train).")
         self.fit.html = banner("success" if asked <= free else "error" if asked > all_of_it else "warning", sentence)
         self.words.html = join([
             legend((figures.SERIES[place % len(figures.SERIES)], name, figures.byte_size(amount))
