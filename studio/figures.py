@@ -7,6 +7,7 @@ the canvas and never markup.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,15 +22,29 @@ PARTS = {"embedding": "#0f8577", "positions": "#7a8a12", "attention": "#5b6ee1",
          "norms": "#6b7280", "head": "#2a86c7"}
 KEPT, DROPPED, QUIET, GOOD, BAD = "#0f8577", "#c9493a", "#7d8a87", "#1f9256", "#d0443a"
 SERIES = ("#0f8577", "#c2570c", "#5b6ee1", "#b0388f", "#7a8a12", "#2a86c7", "#a3591d", "#6b7280")
-FONT = value("Roboto, Arial, sans-serif")
+FAMILY = "Roboto, Arial, sans-serif"
+FONT = value(FAMILY)
 EMPTY = {"xaxis": None, "yaxis": None, "show_grid": False}
 
 
 def _still(element: Any, height: int, **options: Any) -> Any:
     """A figure that fills its width and has no tools: it is looked at, not worked with."""
     common = {"shared_axes": False, "responsive": True, "height": height, "toolbar": None, "default_tools": [],
-              "show_legend": False}
+              "show_legend": False, "hooks": [_dress]}
     return element.opts(hv.opts.Overlay(**{**common, **options}))
+
+
+def _dress(plot: Any, _: Any) -> None:
+    """Tones that read on both backgrounds, for a figure that is drawn where the page's theme does not reach it."""
+    figure = plot.state
+    figure.outline_line_color = None
+    for axis in (*figure.xaxis, *figure.yaxis):
+        axis.update(major_label_text_color=QUIET, axis_label_text_color=QUIET, axis_label_text_font_style="normal",
+                    axis_label_text_font=FAMILY, major_label_text_font=FAMILY, axis_line_color=None,
+                    major_tick_line_color=None, minor_tick_line_color=None)
+    for grid in figure.grid:
+        grid.grid_line_alpha = 0.4
+    figure.background_fill_alpha = figure.border_fill_alpha = 0
 
 
 def _hover(*rows: tuple[str, str]) -> list[Any]:
@@ -110,8 +125,8 @@ def histogram(edges: Sequence[float], counts: Sequence[int], *, of: str = "chara
     left, right = (min(b[0] for b in bars), max(b[2] for b in bars)) if bars else (1, 10)
     if rows:
         left, right = min(left, rows[0][0] * 0.8), max(right, rows[-1][0] * 1.35)
-    ticks = [(10**p, number(10**p)) for p in range(13)] if of != "tokens" else [(2**p, number(2**p))
-                                                                                for p in range(0, 40, 2)]
+    powers = [base**p for base in (2 if of == "tokens" else 10,) for p in range(60) if left <= base**p <= right]
+    ticks = [(power, number(power)) for power in powers[::math.ceil(len(powers) / 10) or 1]]
     return _still(picture * lines * labels, 240, logx=True, xlabel=f"{of} in a document", ylabel="documents",
                   xlim=(left, right), ylim=(0, top * (1.2 if rows else 1.05)), show_grid=False, xticks=ticks)
 
@@ -136,9 +151,9 @@ def parameters(tree: Mapping[str, Any]) -> Any:
             above, below = below, below - count / whole
             cells.append((left, below, right, above, part, name.replace("_", " "), f"{count:,}",
                           f"{count / total:.1%}"))
-            if right - left > 0.09 and above - below > 0.12 and name != part:
+            if right - left > _room(name) and above - below > 0.12 and name != part:
                 words.append(((left + right) / 2, (above + below) / 2, name.replace("_", " ")))
-        if right - left > 0.09 and len(inner) == 1:
+        if right - left > _room(part) and len(inner) == 1:
             words.append(((left + right) / 2, 0.5, part))
         left = right
     boxes = hv.Rectangles(cells, ["x0", "y0", "x1", "y1"], ["part", "name", "count", "share"]).opts(
@@ -146,6 +161,11 @@ def parameters(tree: Mapping[str, Any]) -> Any:
         tools=_hover(("part", "@part"), ("matrix", "@name"), ("parameters", "@count"), ("of all", "@share")))
     labels = hv.Labels(words, ["x", "y"], "text").opts(text_color="white", text_font=FONT, text_font_size="10pt")
     return _still(boxes * labels, 210, **EMPTY, xlim=(0, 1), ylim=(0, 1))
+
+
+def _room(word: str) -> float:
+    """The share of a figure's width, about 400 pixels, that a word in it takes."""
+    return 0.02 * len(word) + 0.01
 
 
 def memory(parts: Mapping[str, float], available: float) -> Any:

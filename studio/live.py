@@ -52,6 +52,7 @@ class Live(Viewer):
         self.window: tuple[float, float] | None = None
         self.sources: list[Any] = []
         self.figure: Any = None
+        self._mounted: Any = None
         self._runs: list[str] = []
         self._seen: Any = None
         self._averages: dict[tuple[str, str, int, float], Smooth] = {}
@@ -84,6 +85,9 @@ class Live(Viewer):
             if len(x) or len(source.data["x"]):
                 source.data = {"x": x, "y": y}
         self._seen = seen
+        if self._mounted is not self.figure:  # only now, since a figure that is shown empty has no ranges yet
+            self._mounted = self.figure
+            self._view[:] = [pn.pane.Bokeh(self.figure, sizing_mode="stretch_width", height=self.height, margin=0)]
 
     @property
     def empty(self) -> bool:
@@ -117,7 +121,6 @@ class Live(Viewer):
         self.figure.add_tools(HoverTool(renderers=bold, line_policy="nearest", visible=False, tooltips=[
             ("", "$name"), (self.ylabel or "value", "@y" if "%" in self.number else f"@y{{{self.number}}}"),
             ("at", "@x{0,0.[0]}")]))
-        self._view[:] = [pn.pane.Bokeh(self.figure, sizing_mode="stretch_width", height=self.height, margin=0)]
 
     def _dress(self) -> None:
         figure = self.figure
@@ -129,7 +132,7 @@ class Live(Viewer):
         figure.yaxis[0].ticker.desired_num_ticks = 6 if self.leader is None else 4
         figure.xaxis[0].ticker.desired_num_ticks = 8 if self.leader is None else 4
         figure.min_border_left = 56
-        figure.outline_line_alpha = 0
+        figure.outline_line_color = None
         if self.leader is None:
             figure.x_range = DataRange1d(range_padding=0.02)
             figure.on_event(RangesUpdate, self._zoomed)

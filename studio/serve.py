@@ -44,7 +44,8 @@ def _begin(app: Any, session: Any) -> None:
     pn.config.exception_handler = complain
     pn.config.notifications = True
     if pn.state.curdoc is not None and pn.state.curdoc.session_context is not None:
-        pn.state.add_periodic_callback(app.tick, TICK_MILLISECONDS)
+        # Not before the browser is there: a change that it is sent while it still loads is lost.
+        pn.state.onload(lambda: pn.state.add_periodic_callback(app.tick, TICK_MILLISECONDS))
         pn.state.on_session_destroyed(lambda context: session.keep())
 
 

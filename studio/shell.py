@@ -169,9 +169,9 @@ class RunAlone(Viewer):
         self.run.tick()
 
 
-# While the browser draws, the page can already be read and used.
+# Until the browser has drawn everything, Panel drops what the server answers, so a click must wait; the page can be read.
 VEIL = """
-#loader { background: none !important; pointer-events: none; justify-content: flex-end !important; padding-bottom: 24px; }
+#loader { background: none !important; cursor: progress; justify-content: flex-end !important; padding-bottom: 24px; }
 #loader .spinner { width: 26px; height: 26px; border-width: 3px; border-color: rgba(128,128,128,.25); border-top-color: #0b8576; }
 """
 

@@ -66,10 +66,10 @@ def _entry(row: Mapping[str, Any]) -> Markup:
     sides = [("before" if row["action"] == "edited" else "text", row["before"])]
     if row["action"] == "edited":
         sides.append(("after", row["after"]))
-    return txt('<article class="excerpt"><header><i class="tag {0}">{0}</i><b>{1}</b><span>{2}</span>'
-               '<code>{3}</code></header><div class="pair">{4}</div></article>', row["action"], step_name(row["step"]), row["reason"] or "",
-               row["id"],
-               join(txt('<div class="side"><small>{}</small><p class="prose">{}</p></div>', *side) for side in sides))
+    pair = join(txt('<div class="side"><small>{}</small><p class="prose">{}</p></div>', *side) for side in sides)
+    return txt('<article class="excerpt"><header><i class="tag {0}">{0}</i><b>{1}</b><span>{2}</span><code>{3}</code>'
+               '</header><div class="pair">{4}</div></article>',
+               row["action"], step_name(row["step"]), row["reason"] or "", row["id"], pair)
 
 
 def documents(rows: Sequence[Mapping[str, Any]], most: int = 5) -> Markup:

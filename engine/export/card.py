@@ -26,7 +26,7 @@ def card(config: ModelConfig, facts: Mapping[str, Any]) -> str:
     evaluation. A fact that is not there is not spoken of, except that no licence was given.
     """
     recipe, parity = facts.get("recipe") or {}, facts["parity"]
-    name, licence = str(facts["name"]), str(facts.get("licence") or "")
+    name, licence = str(facts["name"]), " ".join(str(facts.get("licence") or "").split())
     count = estimate.parameters(config)
     parts = [
         _front_matter(licence),

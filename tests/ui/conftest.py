@@ -98,6 +98,7 @@ class StudioPage:
         self.page.goto(f"{self.server.address}/?{urlencode({'page': noun, **selected})}")
         self.page.locator("main").wait_for()
         self.page.get_by_role("button", name="Help").wait_for()
+        self.page.locator("#loader").wait_for(state="hidden")
         return self
 
     def goto(self, title: str) -> StudioPage:

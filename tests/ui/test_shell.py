@@ -20,6 +20,12 @@ def test_every_page_opens_from_the_navigation_without_any_other_host(studio_page
         expect(studio_page.page.get_by_text("could not be shown")).to_have_count(0)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.noun)
+def test_every_page_can_be_linked_to(page, studio_page):
+    studio_page.open(page.noun)
+    expect(studio_page.page.locator(f"main h1:has-text('{page.title if page.line else 'Watch'}')").first).to_be_visible()
+
+
 def test_dark_is_dark_and_is_remembered(studio_page):
     studio_page.open()
     page = studio_page.page
