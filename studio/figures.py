@@ -112,11 +112,11 @@ def histogram(edges: Sequence[float], counts: Sequence[int], *, of: str = "chara
     ends = [max(0.5, float(edge)) for edge in edges]
     bars = [(left, 0, right, count, f"{edges[i]:,.0f} to {edges[i + 1]:,.0f}", f"{count:,}")
             for i, (left, right, count) in enumerate(zip(ends, ends[1:], heights, strict=False)) if right > left]
+    full = [place for place, bar in enumerate(bars) if bar[3]]
+    bars = bars[full[0]:full[-1] + 1] if full else []  # no empty bars before the first and after the last
     picture = hv.Rectangles(bars, ["x0", "y0", "x1", "y1"], ["length", "documents"]).opts(
         color=colour, alpha=0.85, line_color="white", line_alpha=0.35,
         tools=_hover((of, "@length"), ("documents", "@documents")))
-    full = [place for place, bar in enumerate(bars) if bar[3]]
-    bars = bars[full[0]:full[-1] + 1] if full else []  # no empty bars before the first and after the last
     rows = [(x, top * 1.10, words) for x, words in sorted((marks or {}).items())]
     lines = hv.Segments([(x, 0, x, top * 1.06) for x, _, _ in rows], ["x0", "y0", "x1", "y1"]).opts(
         color=QUIET, line_dash="dashed", line_width=1.4)
@@ -125,8 +125,9 @@ def histogram(edges: Sequence[float], counts: Sequence[int], *, of: str = "chara
     left, right = (min(b[0] for b in bars), max(b[2] for b in bars)) if bars else (1, 10)
     if rows:
         left, right = min(left, rows[0][0] * 0.8), max(right, rows[-1][0] * 1.35)
-    powers = [base**p for base in (2 if of == "tokens" else 10,) for p in range(60) if left <= base**p <= right]
-    ticks = [(power, number(power)) for power in powers[::math.ceil(len(powers) / 10) or 1]]
+    round_ones = [2**p for p in range(60)] if of == "tokens" else [m * 10**p for p in range(15) for m in (1, 2, 5)]
+    places = [place for place in round_ones if left <= place <= right] or [left, right]
+    ticks = [(place, number(place)) for place in places[::math.ceil(len(places) / 10)]]
     return _still(picture * lines * labels, 240, logx=True, xlabel=f"{of} in a document", ylabel="documents",
                   xlim=(left, right), ylim=(0, top * (1.2 if rows else 1.05)), show_grid=False, xticks=ticks)
 
@@ -237,4 +238,4 @@ def parity(cases: Sequence[Mapping[str, Any]], tolerance: float) -> Any:
         text_color=QUIET, text_font=FONT, text_font_size="9pt")
     return _still(stems * points * words * limit * named, 34 * len(rows) + 84, logx=True, ylabel="", show_grid=False,
                   xlabel="largest difference of a logit", xlim=(left, right), ylim=(-len(rows) + 0.4, 1.25),
-                  yticks=[(row[1], row[2]) for row in rows])
+                  **({"yticks": [(row[1], row[2]) for row in rows]} if rows else {"yaxis": None}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
@@ -65,24 +66,28 @@ class Studio(Viewer):
         noun = self.session.page if self.session.page in self.pages else "home"
         page, holder = self.pages[noun], self._holders[noun]
         if not holder.objects:
-            holder.objects = [*self._title(page), self._made(page)]
+            made = self._attempt(page, page.view)
+            if made is not None:
+                holder.objects = [*self._title(page), made]
         for name, each in self._holders.items():
             each.visible = name == noun
         self.nav.active = (list(self.pages).index(noun),)
         self._mounted = time.monotonic()
         self.help.open = False
         if noun not in self._broken:
-            page.shown()
+            self._attempt(page, page.shown)
 
-    def _made(self, page: Page) -> Viewable:
-        """The page's view; one that fails shows why, and the other pages go on."""
+    def _attempt(self, page: Page, do: Callable[[], Viewable | None]) -> Viewable | None:
+        """Let a page do something; one that fails says why in its place, and the other pages go on."""
         try:
-            return page.view()
+            return do()
         except Exception as error:
             self._broken.add(page.noun)
             complain(error)
-            return Fragment(banner("error", f"This page could not be shown ({type(error).__name__}: {error}). "
-                                            "The studio's log has the details."))
+            broken = Fragment(banner("error", f"This page could not be shown ({type(error).__name__}: {error}). "
+                                              "The studio's log has the details."))
+            self._holders[page.noun].objects = [*self._title(page), broken]
+            return None
 
     def _title(self, page: Page) -> list[Viewable]:
         if not page.line:

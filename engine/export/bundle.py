@@ -94,10 +94,7 @@ def _held_out(tokens: Path | None, config: ModelConfig) -> np.ndarray | None:
 
 def _within(progress: Progress, done: int, of: int) -> Progress:
     """The steps of one piece of the work, told without moving the whole; a stop is still heard."""
-    def told(_: int, __: int, message: str = "") -> None:
-        progress(done, of, message)
-
-    return told
+    return lambda _, __, message="": progress(done, of, message)
 
 
 def _write_sidecars(folder: Path, config: ModelConfig) -> None:

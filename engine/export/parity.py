@@ -91,7 +91,8 @@ def _compare(model: Decoder, client: Client, tolerance: float, text: _Text, prog
         "token by token through the cache": lambda: _stepwise(model, client, text.rows(1, length), ""),
         "token by token, padding on the left": lambda: _stepwise(model, client, text.rows(3, length), "left"),
     }
-    found, of = [], len(cases) + 2
+    found: list[dict[str, Any]] = []
+    of = len(cases) + 2
     for number, (name, differ) in enumerate(cases.items()):
         progress(number, of, f"parity: {name}")
         found.append({"name": name, "max_difference": differ()})

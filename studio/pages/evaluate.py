@@ -115,7 +115,7 @@ class Evaluate(Page):
             best = better(known) if len(known) > 1 else None
             rows.append(txt("<tr><td>{} <small class='estimated'>{}</small></td>{}</tr>", label, unit, join(
                 txt('<td class="num {}">{}</td>', "best" if value is not None and value == best else "",
-                    "–" if value is None else percent(value) if key == "val/accuracy" else number(float(value)))
+                    "–" if value is None else percent(value) if key == "val/accuracy" else f"{value:.3f}")
                 for value in values.values())))
         for key, label in (("checkpoint", "Checkpoint"), ("tokens", "Tokens measured")):
             rows.append(txt("<tr><td>{}</td>{}</tr>", label, join(

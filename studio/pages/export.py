@@ -106,10 +106,10 @@ class Export(Page):
             return
         same = parity.get("perplexity", {})
         self.verdict.html = join([_verdict(parity), tiles([
-            ("Largest difference", f"{parity['max_difference']:.1e}"), ("Tolerance", f"{parity['tolerance']:g}"),
+            ("Largest difference", number(parity["max_difference"], 2)), ("Tolerance", f"{parity['tolerance']:g}"),
             ("Greedy tokens equal", f"{parity['greedy_tokens_equal']} of {parity['greedy_tokens']}"),
-            ("Perplexity in PyTorch", number(same.get("pytorch"))), ("in onnxruntime",
-                                                                     number(same.get("onnxruntime")))])])
+            ("Perplexity in PyTorch", number(same.get("pytorch"))),
+            ("in onnxruntime", number(same.get("onnxruntime")))])])
         self.cases.object = figures.parity(parity["cases"], parity["tolerance"])
         self.where.html = path(bundle)
         self.contents.html = _contents(bundle, manifest)

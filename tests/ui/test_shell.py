@@ -29,14 +29,17 @@ def test_every_page_can_be_linked_to(page, studio_page):
 def test_dark_is_dark_and_is_remembered(studio_page):
     studio_page.open()
     page = studio_page.page
-    lightness = "() => getComputedStyle(document.querySelector('main')).backgroundColor.match(/\\d+/g).map(Number)[0]"
-    assert page.evaluate(lightness) > 200
+
+    def lightness() -> int:
+        return page.locator("main").evaluate("e => getComputedStyle(e).backgroundColor.match(/\\d+/g).map(Number)[0]")
+
+    assert lightness() > 200
     page.get_by_label("Toggle theme").click()
-    studio_page.until(lambda: page.evaluate(lightness) < 60)
+    studio_page.until(lambda: lightness() < 60)
     studio_page.open()
-    studio_page.until(lambda: page.evaluate(lightness) < 60)
+    studio_page.until(lambda: lightness() < 60)
     page.get_by_label("Toggle theme").click()
-    studio_page.until(lambda: page.evaluate(lightness) > 200)
+    studio_page.until(lambda: lightness() > 200)
 
 
 def test_help_speaks_of_the_page_in_sight(studio_page):
@@ -62,7 +65,7 @@ def test_no_page_is_wider_than_the_window(studio_page, width):
     for page in PAGES:
         studio_page.goto(page.title)
         studio_page.page.wait_for_timeout(700)
-        wide = studio_page.page.evaluate("""() => { const m = document.querySelector('main');
-          return [m, ...m.querySelectorAll('*')].some(e => e.scrollWidth > e.clientWidth + 1
-            && ['auto', 'scroll'].includes(getComputedStyle(e).overflowX)) }""")
-        assert not wide, page.noun
+        wide = studio_page.page.locator("main").evaluate("""main => [main, ...main.querySelectorAll('*')]
+          .filter(e => e.scrollWidth > e.clientWidth + 1 && ['auto', 'scroll'].includes(getComputedStyle(e).overflowX))
+          .map(e => e.className + ' ' + e.scrollWidth + ' > ' + e.clientWidth)""")
+        assert not wide, (page.noun, wide)

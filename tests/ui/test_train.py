@@ -52,7 +52,7 @@ def test_a_double_click_starts_one_run_and_goes_to_it(studio_page, server):
     studio_page.field("Steps").fill("3")
     expect(studio_page.text("Ready to start “twice”")).to_be_visible()
     studio_page.button("Start").dblclick()
-    expect(studio_page.page.get_by_role("heading", name="twice", level=2)).to_be_visible()
+    expect(studio_page.page.get_by_role("heading", name="twice", level=2, exact=True)).to_be_visible()
     assert [run.name for run in runs.listing(server.workspace) if run.name.startswith("twice")] == ["twice"]
     run = runs.find("twice", server.workspace)
     runs.stop(run)
