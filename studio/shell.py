@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs
 
 import panel as pn
 import panel_material_ui as pmui
@@ -14,6 +14,7 @@ from panel.util import edit_readonly
 from panel.viewable import Viewable, Viewer
 
 from engine.workspace import ASSETS
+from studio.address import Address
 from studio.layout import stack
 from studio.page import Page
 from studio.pages import PAGES
@@ -27,7 +28,6 @@ log = logging.getLogger("studio")
 
 TICK_MILLISECONDS = 500
 SETTLE_SECONDS = 0.8  # a page that was just mounted is left in peace until the browser has drawn it
-IN_ADDRESS = ("page", "run", "others", "bundle")
 
 
 class Studio(Viewer):
@@ -45,7 +45,7 @@ class Studio(Viewer):
         self.nav.param.watch(self._navigate, "active")
         self.help = pmui.Drawer(anchor="right", size=400, variant="temporary", margin=0)
         self.view = pmui.Page(
-            meta_title="Training Studio", header=[Fragment(self._header(), on_press=self._press)],
+            meta_title="Training Studio", header=[Fragment(self._header(), on_press=self._press), Address(self.session)],
             sidebar=[self.nav], sidebar_width=208, sidebar_resizable=False, main=[*self._holders.values(), self.help],
             theme_config=THEME, sx=PAGE_SX, dark_theme=self.session.dark, favicon=ASSETS / "theme" / "logo.svg",
             raw_css=[VEIL])
@@ -53,7 +53,6 @@ class Studio(Viewer):
             self.view.busy = False  # each toggle would walk the model tree, twice a second
         self.view.param.watch(self._theme_chosen, "dark_theme")
         self.session.param.watch(lambda *_: self.show(), "page")
-        self._follow_address()
         self.show()
 
     def __panel__(self) -> Viewable:
@@ -125,29 +124,6 @@ class Studio(Viewer):
 
     def _theme_chosen(self, event: Any) -> None:
         self.session.dark = event.new
-
-    # Address -----------------------------------------------------------------------------------------
-
-    def _follow_address(self) -> None:
-        """Keep page and selection in the address, so that a reload, a link and the back button find them."""
-        location = pn.state.location
-        if location is None:
-            return
-        self._read_address()
-        location.param.watch(lambda *_: self._read_address(), "search")
-        self.session.param.watch(lambda *_: self._write_address(), list(IN_ADDRESS))
-
-    def _read_address(self) -> None:
-        asked = parse_qs((pn.state.location.search or "").removeprefix("?"))
-        found = {name: asked[name][0] for name in IN_ADDRESS if name in asked}
-        if found:
-            self.session.param.update(**found)
-
-    def _write_address(self) -> None:
-        shown = {name: getattr(self.session, name) for name in IN_ADDRESS if getattr(self.session, name)}
-        search = "?" + urlencode(shown)
-        if pn.state.location is not None and pn.state.location.search != search:
-            pn.state.location.search = search
 
 
 class RunAlone(Viewer):

@@ -106,7 +106,7 @@ class Export(Page):
             return
         same = parity.get("perplexity", {})
         self.verdict.html = join([_verdict(parity), tiles([
-            ("Largest difference", number(parity["max_difference"], 2)), ("Tolerance", f"{parity['tolerance']:g}"),
+            ("Largest difference", number(parity["max_difference"])), ("Tolerance", f"{parity['tolerance']:g}"),
             ("Greedy tokens equal", f"{parity['greedy_tokens_equal']} of {parity['greedy_tokens']}"),
             ("Perplexity in PyTorch", number(same.get("pytorch"))),
             ("in onnxruntime", number(same.get("onnxruntime")))])])

@@ -5,6 +5,6 @@ import pytest
 from studio.session import Session
 
 
-@pytest.fixture()
+@pytest.fixture
 def session(workspace) -> Session:
     return Session(workspace)

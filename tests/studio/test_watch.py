@@ -16,7 +16,7 @@ from studio.run_plots import RunPlots
 from studio.watch import Feed, Watch, lines
 
 
-@pytest.fixture()
+@pytest.fixture
 def feed(workspace) -> Feed:
     feed = Feed(plant(workspace, "one", steps=300))
     feed.poll()

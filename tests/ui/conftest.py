@@ -140,7 +140,7 @@ class StudioPage:
             self.page.wait_for_timeout(100)
 
 
-@pytest.fixture()
+@pytest.fixture
 def studio_page(server, browser) -> Iterator[StudioPage]:
     """A fresh browser session; the test fails on any request elsewhere, page error or traceback in the server's log."""
     before = server.log.stat().st_size

@@ -13,6 +13,7 @@ from playwright.sync_api import expect
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 pytestmark = pytest.mark.browser
+expect.set_options(timeout=60_000)
 NOTHING = {"Corpus": "Nothing is curated yet", "Tokens": "There are no tokens yet",
            "Evaluate": "There is no report yet", "Export": "There is no bundle yet",
            "Test": "There is no bundle yet: export a run first"}
