@@ -22,7 +22,8 @@ SIDE = (
     ("speed/tokens_per_second", "Tokens per second", "0.[0]a"),
 )
 
-DIAL_SX = {"& .MuiTypography-root": {"fontSize": 13}, "& .MuiToggleButton-root": {"padding": "4px 10px", "fontSize": 13},
+DIAL_SX = {"& .MuiTypography-root": {"fontSize": 13},
+           "& .MuiToggleButton-root": {"padding": "4px 10px", "fontSize": 13},
            "& .MuiFormControlLabel-label": {"fontSize": 13, "paddingLeft": "6px"}}
 
 

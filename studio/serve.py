@@ -62,7 +62,8 @@ def serve(workspace: Workspace | str | Path | None = None, *, port: int = 0, add
         shown = LOCAL[0] if address == "0.0.0.0" else address
         print(f"Training Studio: http://{shown}:{chosen}    workspace: {place.path}", flush=True)
         if address not in LOCAL:
-            print("Other machines can reach this address: whoever does can read the workspace and start runs.", flush=True)
+            print("Other machines can reach this address: whoever does can read the workspace and start runs.",
+                  flush=True)
     logging.getLogger("bokeh").setLevel(logging.ERROR if threaded else logging.WARNING)
     return pn.serve(
         {"/": lambda: create(place), "/run": lambda: create_run(place)}, port=chosen, address=address,

@@ -45,8 +45,9 @@ class Studio(Viewer):
         self.nav.param.watch(self._navigate, "active")
         self.help = pmui.Drawer(anchor="right", size=400, variant="temporary", margin=0)
         self.view = pmui.Page(
-            meta_title="Training Studio", header=[Fragment(self._header(), on_press=self._press), Address(self.session)],
-            sidebar=[self.nav], sidebar_width=208, sidebar_resizable=False, main=[*self._holders.values(), self.help],
+            meta_title="Training Studio", sidebar_width=208, sidebar_resizable=False,
+            header=[Fragment(self._header(), on_press=self._press), Address(self.session)], sidebar=[self.nav],
+            main=[*self._holders.values(), self.help],
             theme_config=THEME, sx=PAGE_SX, dark_theme=self.session.dark, favicon=ASSETS / "theme" / "logo.svg",
             raw_css=[VEIL])
         with edit_readonly(self.view):
@@ -109,7 +110,7 @@ class Studio(Viewer):
     def _header(self) -> Markup:
         return txt('<div class="header"><button type="button" class="name" data-press="home">{}<b>Training Studio</b>'
                    '</button><span class="where" title="{}">{}<span>{}</span></span>'
-                   '<button type="button" class="press quiet" data-press="help" aria-label="Help">{}Help</button></div>',
+                   '<button type="button" class="press quiet" data-press="help">{}Help</button></div>',
                    Markup(LOGO), "Workspace: everything is kept here", icon("folder_open"), self.session.workspace.path,
                    icon("help_outline"))
 
@@ -150,10 +151,10 @@ class RunAlone(Viewer):
         self.run.tick()
 
 
-# Until the browser has drawn everything, Panel drops what the server answers, so a click must wait; the page can be read.
+# Panel drops what the server answers until the browser has drawn everything: a click must wait, but one can read.
 VEIL = """
 #loader { background: none !important; cursor: progress; justify-content: flex-end !important; padding-bottom: 24px; }
-#loader .spinner { width: 26px; height: 26px; border-width: 3px; border-color: rgba(128,128,128,.25); border-top-color: #0b8576; }
+#loader .spinner { width: 26px; height: 26px; border-width: 3px; border-color: #8884; border-top-color: #0b8576; }
 """
 
 SHEET = {"width": "100%", "max-width": "1240px", "margin": "0 auto", "padding": "28px 32px 64px",

@@ -45,7 +45,8 @@ def append(run: runs.Run, first: int, last: int, *, floor: float = 3.0, begun: f
         lines.append({**facts, "train/loss": loss + dice.gauss(0, 0.05), "train/lr": 3e-3, "train/grad_norm": 0.5,
                       "speed/tokens_per_second": 14_000.0})
         if step % 100 == 0:
-            lines.append({**facts, "val/loss": loss + 0.1, "val/perplexity": math.exp(loss), "val/bits_per_byte": loss / 2.5})
+            lines.append({**facts, "val/loss": loss + 0.1, "val/perplexity": math.exp(loss),
+                          "val/bits_per_byte": loss / 2.5})
             text = f"It was {EVIL if evil else 'a truth'} at step {step}"
             run.event("sample", step=step, prompt="It was", text=text)
     for line in lines:

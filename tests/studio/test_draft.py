@@ -61,7 +61,8 @@ def test_the_draft_survives_a_restart_and_a_damaged_file(tmp_path):
 @pytest.mark.parametrize("changes", [
     {"optim": {"kind": "sgd"}},
     {"optim": {"kind": "adamw", "lr": 3e-4}, "model": {"size": "micro", "num_layers": 3}},
-    {"corpus": {"sources": [{"path": "corpora/my texts; rm -rf"}], "steps": ["clean"]}, "train": {"sample_prompts": ["It's", "$HOME"]}},
+    {"corpus": {"sources": [{"path": "corpora/my texts; rm -rf"}], "steps": ["clean"]},
+     "train": {"sample_prompts": ["It's", "$HOME"]}},
     {"schedule": {"kind": "wsd", "decay_fraction": 0.3}, "name": "a 'quoted' name"},
 ])
 def test_the_command_makes_exactly_the_draft(changes, session):

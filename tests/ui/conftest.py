@@ -120,7 +120,7 @@ class StudioPage:
         """The x columns of each figure that is drawn now."""
         return self.page.evaluate("""() => {
           const found = []
-          for (const figure of Bokeh.documents[0]._all_models.values()) {
+          for (const figure of window.Bokeh?.documents?.[0]?._all_models.values() ?? []) {
             if (figure.type !== 'Figure') continue
             found.push(figure.renderers.map(r => Array.from(r.data_source.data.x ?? [])))
           }

@@ -15,7 +15,7 @@ def test_a_finished_run_is_replayed_with_its_samples_and_verdict(studio_page, se
     expect(studio_page.page.get_by_role("heading", name="replayed", level=2)).to_be_visible()
     expect(studio_page.text("at step 400")).to_be_visible()
     expect(studio_page.text("The export is the same model.")).to_be_visible()
-    studio_page.until(lambda: any(column and column[-1] == 400 for figure in studio_page.figures() for column in figure))
+    studio_page.until(lambda: any(400 in column for figure in studio_page.figures() for column in figure))
     slider = studio_page.page.get_by_role("slider").last
     slider.focus()
     slider.press("Home")
@@ -63,9 +63,10 @@ def test_runs_are_compared_and_the_choice_is_in_the_address(studio_page, server)
 
 
 def test_a_failed_run_says_what_to_try_and_offers_to_resume(studio_page, server):
-    plant(server.workspace, "broken", steps=120, state="failed", error="The loss became NaN at step 121; try a lower rate.")
+    sentence = "The loss became NaN at step 121; try a lower rate."
+    plant(server.workspace, "broken", steps=120, state="failed", error=sentence)
     studio_page.open("runs", run="broken")
-    expect(studio_page.text("The loss became NaN at step 121; try a lower rate.")).to_be_visible()
+    expect(studio_page.text(sentence)).to_be_visible()
     expect(studio_page.button("Resume").first).to_be_visible()
 
 

@@ -1,4 +1,4 @@
-"""The Train page in a real browser: errors beside the field, a start that names what is missing, one run a double click."""
+"""Train in a real browser: errors beside the field, a start that names what is missing, one run a double click."""
 
 from __future__ import annotations
 
