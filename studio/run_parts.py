@@ -32,8 +32,8 @@ def _listed(line: Line, selected: Sequence[str]) -> Markup:
     facts.append(age(status.created) if status.created else "")
     compare = "" if main else txt(
         '<button type="button" class="tick {}" data-press="compare:{}" aria-pressed="{}" '
-        'title="Compare with the selected run"{}>{}</button>', "on" if drawn else "", line.name, "true" if drawn else "false", style,
-        icon("check_box" if drawn else "add_chart"))
+        'title="Compare with the selected run"{}>{}</button>', "on" if drawn else "", line.name,
+        "true" if drawn else "false", style, icon("check_box" if drawn else "add_chart"))
     progress = bar(status.step, status.of) if status.state in ("running", "stopping", "paused") else ""
     return txt('<div class="run {}" role="listitem"><button type="button" class="pick" data-press="pick:{}" '
                'aria-current="{}"><span class="name">{}</span>{}<span class="facts">{}</span>{}</button>{}</div>',

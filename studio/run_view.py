@@ -114,8 +114,8 @@ class RunView(Viewer):
         place = min(self.step.value, len(self._steps) - 1)
         feed = WATCH.follow(self.run)
         hint = "; move the slider to see it learn" if len(self._steps) > 1 else ""
-        self.sample_head.html = txt('<h2>Samples</h2><p class="line">What the model wrote after <b>{:,}</b> steps{}.</p>',
-                                    self._steps[place], hint)
+        self.sample_head.html = txt('<h2>Samples</h2><p class="line">What the model wrote after <b>{:,}</b> steps{}.'
+                                    "</p>", self._steps[place], hint)
         self.samples.html = parts.samples(feed, self._steps[place])
 
     # Below -------------------------------------------------------------------------------------------
@@ -135,7 +135,8 @@ class RunView(Viewer):
         except OSError:
             text = "recipe.yaml is missing"
         return txt('<p class="line">What this run was asked to do. It never changes.</p><div class="code">'
-                   '<pre id="recipe">{}</pre><button type="button" class="press" data-copy="#recipe">Copy</button></div>', text)
+                   '<pre id="recipe">{}</pre><button type="button" class="press" data-copy="#recipe">Copy</button>'
+                   "</div>", text)
 
     # What a person asks ------------------------------------------------------------------------------
 

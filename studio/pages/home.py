@@ -129,10 +129,10 @@ class Home(Page):
 def hero(active: Line | None) -> Markup:
     busy = txt('<p class="note">{} <b>{}</b> is at work below. You can close this page: it goes on.</p>', icon("bolt"),
                active.name) if active else ""
-    return txt('<section class="hero"><div><h1>Watch a language model learn</h1><p>One press takes a shelf of old novels '
-               'to a small GPT: cleaned, tokenized, trained, measured, exported to ONNX, and proven to be the same model. '
-               'It takes a few minutes on this machine, and nothing leaves it.</p><div class="row">{}{}</div>{}</div>{}'
-               '</section>', press("Quick start", "quick", "full big", "play_arrow"),
+    words = ("One press takes a shelf of old novels to a small GPT: cleaned, tokenized, trained, measured, exported to "
+             "ONNX, and proven to be the same model. It takes a few minutes on this machine, and nothing leaves it.")
+    return txt('<section class="hero"><div><h1>Watch a language model learn</h1><p>{}</p><div class="row">{}{}</div>{}'
+               "</div>{}</section>", words, press("Quick start", "quick", "full big", "play_arrow"),
                press("Use my own text", "corpus", "big", "library_books"), busy, Markup(CURVE))
 
 
