@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 CHROMIUM := /usr/bin/chromium
 
-.PHONY: app demo test check notebook clean
+.PHONY: app demo test check notebook screenshots clean
 
 app: $(VENV)/.app
 	$(BIN)/studio app
@@ -40,6 +40,9 @@ $(VENV)/.test: $(VENV)/.app
 $(CHROMIUM):
 	$(SUDO) apt-get update -qq
 	$(SUDO) apt-get install -y -qq chromium
+
+screenshots: $(VENV)/.test $(CHROMIUM)
+	$(BIN)/python tests/ui/screenshots.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache *.egg-info

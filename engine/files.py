@@ -64,10 +64,9 @@ def making(folder: Path) -> Iterator[Path]:
 
     Write into the folder that is yielded, its manifest last. An existing `folder` is replaced.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
     beside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
-    beside.mkdir()
     try:
+        beside.mkdir(parents=True)
         yield beside
         for path in sorted(beside.rglob("*")):
             if path.is_file():

@@ -82,7 +82,8 @@ class Workspace:
     def bring_in(self, name: str, content: bytes) -> Path:
         """Keep a file that somebody sent, among the corpora; its name is made safe, and numbered if it is taken."""
         plain = re.sub(r"[^\w.\- ]+", "-", Path(name.replace("\\", "/")).name)
-        plain = plain.encode()[-200:].decode("utf-8", "ignore").strip(" .-") or "unnamed.txt"  # filesystems take 255 bytes
+        # Filesystems take 255 bytes; the end is kept, since it says what the file is.
+        plain = plain.encode()[-200:].decode("utf-8", "ignore").strip(" .-") or "unnamed.txt"
         files.require_space(self.place("corpora"), len(content))
         target, number = self.place("corpora") / plain, 1
         while target.exists():

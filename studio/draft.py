@@ -118,7 +118,10 @@ class Draft(param.Parameterized):
 
     def changes(self, base: Recipe) -> list[str]:
         """The overrides that turn `base` into this draft, as a shell would be given them."""
-        old, new = flat(base.dump()), flat((self.recipe or self.settled).dump())
+        old, new = flat(base.dump()), flat(self.settled.dump())
+        # What the base overrides and the draft leaves to its size has to be said, since nothing can be unsaid.
+        new |= {path: getattr(self.settled.model, path.removeprefix("model.")) for path in old.keys() - new.keys()
+                if path.startswith("model.")}
         kinds = {path.removesuffix("kind") for path, value in new.items()
                  if path.endswith(".kind") and old.get(path) != value}
         return [shlex.quote(f"{path}={_flow(value)}") for path, value in new.items()

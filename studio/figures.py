@@ -7,6 +7,7 @@ the canvas and never markup.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,14 +22,29 @@ PARTS = {"embedding": "#0f8577", "positions": "#7a8a12", "attention": "#5b6ee1",
          "norms": "#6b7280", "head": "#2a86c7"}
 KEPT, DROPPED, QUIET, GOOD, BAD = "#0f8577", "#c9493a", "#7d8a87", "#1f9256", "#d0443a"
 SERIES = ("#0f8577", "#c2570c", "#5b6ee1", "#b0388f", "#7a8a12", "#2a86c7", "#a3591d", "#6b7280")
-FONT = value("Roboto, Arial, sans-serif")
+FAMILY = "Roboto, Arial, sans-serif"
+FONT = value(FAMILY)
 EMPTY = {"xaxis": None, "yaxis": None, "show_grid": False}
 
 
 def _still(element: Any, height: int, **options: Any) -> Any:
     """A figure that fills its width and has no tools: it is looked at, not worked with."""
-    common = {"shared_axes": False, "responsive": True, "height": height, "toolbar": None, "default_tools": [], "show_legend": False}
+    common = {"shared_axes": False, "responsive": True, "height": height, "toolbar": None, "default_tools": [],
+              "show_legend": False, "hooks": [_dress]}
     return element.opts(hv.opts.Overlay(**{**common, **options}))
+
+
+def _dress(plot: Any, _: Any) -> None:
+    """Tones that read on both backgrounds, for a figure that is drawn where the page's theme does not reach it."""
+    figure = plot.state
+    figure.outline_line_color = None
+    for axis in (*figure.xaxis, *figure.yaxis):
+        axis.update(major_label_text_color=QUIET, axis_label_text_color=QUIET, axis_label_text_font_style="normal",
+                    axis_label_text_font=FAMILY, major_label_text_font=FAMILY, axis_line_color=None,
+                    major_tick_line_color=None, minor_tick_line_color=None)
+    for grid in figure.grid:
+        grid.grid_line_alpha = 0.4
+    figure.background_fill_alpha = figure.border_fill_alpha = 0
 
 
 def _hover(*rows: tuple[str, str]) -> list[Any]:
@@ -75,11 +91,13 @@ def waterfall(steps: Sequence[Mapping[str, Any]], of: str = "documents") -> Any:
         words.append((max(out, came) + widest * 0.012, -place, write(out) + change))
     dims = ["x0", "y0", "x1", "y1"]
     picture = (hv.Rectangles(kept, dims, ["step", "amount", "share"]).opts(
-                   color=KEPT, line_alpha=0, tools=_hover(("step", "@step"), ("goes on", "@amount"), ("of what came", "@share")))
+                   color=KEPT, line_alpha=0, tools=_hover(("step", "@step"), ("goes on", "@amount"),
+                                                          ("of what came", "@share")))
                * hv.Rectangles(gone, dims, ["step", "amount", "share"]).opts(
                    color=DROPPED, alpha=0.55, line_alpha=0,
                    tools=_hover(("step", "@step"), ("dropped", "@amount"), ("of what came", "@share")))
-               * hv.Labels(words, ["x", "y"], "text").opts(text_color=QUIET, text_align="left", text_font=FONT, text_font_size="9.5pt"))
+               * hv.Labels(words, ["x", "y"], "text").opts(text_color=QUIET, text_align="left", text_font=FONT,
+                                                           text_font_size="9.5pt"))
     return _still(picture, 34 * len(rows) + 12, xaxis=None, xlabel="", ylabel="", show_grid=False,
                   xlim=(0, widest * 1.34), ylim=(-len(rows) + 0.45, 0.55),
                   yticks=[(-row[0], row[2]) for row in rows])
@@ -94,19 +112,22 @@ def histogram(edges: Sequence[float], counts: Sequence[int], *, of: str = "chara
     ends = [max(0.5, float(edge)) for edge in edges]
     bars = [(left, 0, right, count, f"{edges[i]:,.0f} to {edges[i + 1]:,.0f}", f"{count:,}")
             for i, (left, right, count) in enumerate(zip(ends, ends[1:], heights, strict=False)) if right > left]
+    full = [place for place, bar in enumerate(bars) if bar[3]]
+    bars = bars[full[0]:full[-1] + 1] if full else []  # no empty bars before the first and after the last
     picture = hv.Rectangles(bars, ["x0", "y0", "x1", "y1"], ["length", "documents"]).opts(
         color=colour, alpha=0.85, line_color="white", line_alpha=0.35,
         tools=_hover((of, "@length"), ("documents", "@documents")))
-    full = [place for place, bar in enumerate(bars) if bar[3]]
-    bars = bars[full[0]:full[-1] + 1] if full else []  # no empty bars before the first and after the last
     rows = [(x, top * 1.10, words) for x, words in sorted((marks or {}).items())]
     lines = hv.Segments([(x, 0, x, top * 1.06) for x, _, _ in rows], ["x0", "y0", "x1", "y1"]).opts(
         color=QUIET, line_dash="dashed", line_width=1.4)
-    labels = hv.Labels(rows, ["x", "y"], "text").opts(text_color=QUIET, text_font=FONT, text_font_size="9pt", text_align="center")
+    labels = hv.Labels(rows, ["x", "y"], "text").opts(text_color=QUIET, text_font=FONT, text_font_size="9pt",
+                                                      text_align="center")
     left, right = (min(b[0] for b in bars), max(b[2] for b in bars)) if bars else (1, 10)
     if rows:
         left, right = min(left, rows[0][0] * 0.8), max(right, rows[-1][0] * 1.35)
-    ticks = [(10**p, number(10**p)) for p in range(13)] if of != "tokens" else [(2**p, number(2**p)) for p in range(0, 40, 2)]
+    round_ones = [2**p for p in range(60)] if of == "tokens" else [m * 10**p for p in range(15) for m in (1, 2, 5)]
+    places = [place for place in round_ones if left <= place <= right] or [left, right]
+    ticks = [(place, number(place)) for place in places[::math.ceil(len(places) / 10)]]
     return _still(picture * lines * labels, 240, logx=True, xlabel=f"{of} in a document", ylabel="documents",
                   xlim=(left, right), ylim=(0, top * (1.2 if rows else 1.05)), show_grid=False, xticks=ticks)
 
@@ -129,10 +150,11 @@ def parameters(tree: Mapping[str, Any]) -> Any:
             if not count:
                 continue
             above, below = below, below - count / whole
-            cells.append((left, below, right, above, part, name.replace("_", " "), f"{count:,}", f"{count / total:.1%}"))
-            if right - left > 0.09 and above - below > 0.12 and name != part:
+            cells.append((left, below, right, above, part, name.replace("_", " "), f"{count:,}",
+                          f"{count / total:.1%}"))
+            if right - left > _room(name) and above - below > 0.12 and name != part:
                 words.append(((left + right) / 2, (above + below) / 2, name.replace("_", " ")))
-        if right - left > 0.09 and len(inner) == 1:
+        if right - left > _room(part) and len(inner) == 1:
             words.append(((left + right) / 2, 0.5, part))
         left = right
     boxes = hv.Rectangles(cells, ["x0", "y0", "x1", "y1"], ["part", "name", "count", "share"]).opts(
@@ -142,12 +164,18 @@ def parameters(tree: Mapping[str, Any]) -> Any:
     return _still(boxes * labels, 210, **EMPTY, xlim=(0, 1), ylim=(0, 1))
 
 
+def _room(word: str) -> float:
+    """The share of a figure's width, about 400 pixels, that a word in it takes."""
+    return 0.02 * len(word) + 0.01
+
+
 def memory(parts: Mapping[str, float], available: float) -> Any:
     """The parts of an estimate in bytes, end to end, against what this machine has free."""
     left, bars = 0.0, []
     total = sum(parts.values()) or 1
     for i, (name, amount) in enumerate(parts.items()):
-        bars.append((left, 0.2, left + amount, 0.8, name, byte_size(amount), f"{amount / total:.0%}", SERIES[i % len(SERIES)]))
+        bars.append((left, 0.2, left + amount, 0.8, name, byte_size(amount), f"{amount / total:.0%}",
+                     SERIES[i % len(SERIES)]))
         left += amount
     picture = hv.Rectangles(bars, ["x0", "y0", "x1", "y1"], ["part", "amount", "share", "colour"]).opts(
         color="colour", line_color="white", line_alpha=0.5,
@@ -183,7 +211,7 @@ def loss_by_position(series: Mapping[str, tuple[Sequence[float], Sequence[float]
     if not curves:
         return _still(hv.Overlay([hv.Curve([], "place", "loss")]), 260)
     last = max(max(places, default=1) for places, _ in series.values())
-    return _still(hv.Overlay(curves), 280, logx=True, show_grid=True, xlabel="tokens before the one to guess",
+    return _still(hv.Overlay(curves), 280, logx=True, title="", show_grid=True, xlabel="tokens before the one to guess",
                   ylabel="loss (nats a token)", xticks=[(2**p, number(2**p)) for p in range(24) if 2**p <= last],
                   show_legend=len(curves) > 1, legend_position="top_right")
 
@@ -191,12 +219,14 @@ def loss_by_position(series: Mapping[str, tuple[Sequence[float], Sequence[float]
 def parity(cases: Sequence[Mapping[str, Any]], tolerance: float) -> Any:
     """The largest difference of each case on a logarithmic axis, against the tolerance."""
     smallest = 1e-9  # a logarithmic axis has no zero: an exact case stands at its edge
-    rows = [(max(smallest, float(case["max_difference"])) if np.isfinite(case["max_difference"]) else 1e3, -i,
-             str(case["name"]), f"{case['max_difference']:.2g}", GOOD if case["passed"] else BAD)
-            for i, case in enumerate(cases)]
+    known = [case["max_difference"] if case["max_difference"] is not None else float("nan") for case in cases]
+    rows = [(max(smallest, value) if np.isfinite(value) else 1e3, -i, str(case["name"]),
+             f"{value:.2g}" if np.isfinite(value) else "no number", GOOD if case["passed"] else BAD)
+            for i, (case, value) in enumerate(zip(cases, known, strict=True))]
     left = min([tolerance / 100, *(row[0] for row in rows)]) / 3
     right = max([tolerance * 10, *(row[0] for row in rows)]) * 6
-    stems = hv.Segments([(left, row[1], row[0], row[1], row[4]) for row in rows], ["x0", "y0", "x1", "y1"], "colour").opts(
+    stems = hv.Segments([(left, row[1], row[0], row[1], row[4]) for row in rows], ["x0", "y0", "x1", "y1"],
+                        "colour").opts(
         color="colour", alpha=0.45, line_width=3)
     points = hv.Points(rows, ["difference", "place"], ["case", "figure", "colour"]).opts(
         color="colour", size=11, tools=_hover(("case", "@case"), ("largest difference", "@figure")))
@@ -208,4 +238,4 @@ def parity(cases: Sequence[Mapping[str, Any]], tolerance: float) -> Any:
         text_color=QUIET, text_font=FONT, text_font_size="9pt")
     return _still(stems * points * words * limit * named, 34 * len(rows) + 84, logx=True, ylabel="", show_grid=False,
                   xlabel="largest difference of a logit", xlim=(left, right), ylim=(-len(rows) + 0.4, 1.25),
-                  yticks=[(row[1], row[2]) for row in rows])
+                  **({"yticks": [(row[1], row[2]) for row in rows]} if rows else {"yaxis": None}))

@@ -8,12 +8,12 @@ import panel as pn
 import panel_material_ui as pmui
 from panel.viewable import Viewable
 
-
 NO_BUTTON = ".scroll-button { display: none; }"
 """A Panel column ends in a button of no height, and a gap before it."""
 
 
-def split(main: list[Viewable], aside: list[Viewable], *, left: str = "minmax(0, 7fr)", right: str = "minmax(0, 5fr)") -> Viewable:
+def split(main: list[Viewable], aside: list[Viewable], *, left: str = "minmax(0, 7fr)",
+          right: str = "minmax(0, 5fr)") -> Viewable:
     """Two columns where there is room, the second one staying in sight; else one below the other."""
     return pmui.FlexBox(stack(*main), stack(*aside), sizing_mode="stretch_width", margin=0, sx={
         "display": "grid", "gridTemplateColumns": {"xs": "minmax(0, 1fr)", "lg": f"{left} {right}"}, "gap": "20px",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -99,7 +100,8 @@ class Many:
         self.rows[:] = rows
 
     def _row(self, place: int, cls: Any, kind: str, item: Any, of: int) -> Any:
-        words = " ".join((cls.__doc__ or "").split()) if kind else ""
+        # The first sentence of the docstring; the others are for those who read the code.
+        words = re.split(r"(?<=\.)\s+(?=[A-Z])", " ".join((cls.__doc__ or "").split()), maxsplit=1)[0] if kind else ""
         title = Fragment(txt('<div class="item"><span class="place">{}</span><div><b>{}</b><p>{}</p></div></div>',
                              place + 1, label(kind or self.setting.name.removesuffix("s")), words))
         buttons = [pmui.IconButton(icon=sign, size="small", margin=0, description=word, disabled=off,

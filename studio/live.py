@@ -52,6 +52,7 @@ class Live(Viewer):
         self.window: tuple[float, float] | None = None
         self.sources: list[Any] = []
         self.figure: Any = None
+        self._mounted: Any = None
         self._runs: list[str] = []
         self._seen: Any = None
         self._averages: dict[tuple[str, str, int, float], Smooth] = {}
@@ -65,6 +66,8 @@ class Live(Viewer):
         names = [feed.run.name for feed in feeds]
         if self.leader is not None:
             self.window = self.leader.window
+        if self.figure is None and not any(metric.name in feed.series for feed in feeds for metric in self.metrics):
+            return
         if names != self._runs or self.figure is None:
             self._build(names, log)
         seen = (axis, smoothing, log, self.window, [(feed.version, feed.anew) for feed in feeds])
@@ -76,11 +79,15 @@ class Live(Viewer):
             seen = (axis, smoothing, log, None, seen[4])
         self._scale(log)
         self.figure.xaxis[0].formatter = NumeralTickFormatter(format=FORMATS[axis])
-        drawn = [columns for feed in feeds for metric in self.metrics for columns in self._drawn(feed, metric, axis, smoothing)]
+        drawn = [columns for feed in feeds for metric in self.metrics
+                 for columns in self._drawn(feed, metric, axis, smoothing)]
         for source, (x, y) in zip(self.sources, drawn, strict=True):
             if len(x) or len(source.data["x"]):
                 source.data = {"x": x, "y": y}
         self._seen = seen
+        if self._mounted is not self.figure:  # only now, since a figure that is shown empty has no ranges yet
+            self._mounted = self.figure
+            self._view[:] = [pn.pane.Bokeh(self.figure, sizing_mode="stretch_width", height=self.height, margin=0)]
 
     @property
     def empty(self) -> bool:
@@ -112,8 +119,8 @@ class Live(Viewer):
             if not label.endswith(" raw"):
                 bold.append(renderer)
         self.figure.add_tools(HoverTool(renderers=bold, line_policy="nearest", visible=False, tooltips=[
-            ("", "$name"), (self.ylabel or "value", f"@y{{{self.number}}}" if "%" not in self.number else "@y"), ("at", "@x{0,0.[0]}")]))
-        self._view[:] = [pn.pane.Bokeh(self.figure, sizing_mode="stretch_width", height=self.height, margin=0)]
+            ("", "$name"), (self.ylabel or "value", "@y" if "%" in self.number else f"@y{{{self.number}}}"),
+            ("at", "@x{0,0.[0]}")]))
 
     def _dress(self) -> None:
         figure = self.figure
@@ -125,7 +132,7 @@ class Live(Viewer):
         figure.yaxis[0].ticker.desired_num_ticks = 6 if self.leader is None else 4
         figure.xaxis[0].ticker.desired_num_ticks = 8 if self.leader is None else 4
         figure.min_border_left = 56
-        figure.outline_line_alpha = 0
+        figure.outline_line_color = None
         if self.leader is None:
             figure.x_range = DataRange1d(range_padding=0.02)
             figure.on_event(RangesUpdate, self._zoomed)

@@ -16,7 +16,8 @@ Columns = tuple[np.ndarray, np.ndarray]
 NOTHING: Columns = (np.empty(0), np.empty(0))
 
 
-def downsample(x: np.ndarray, y: np.ndarray, window: tuple[float, float] | None = None, points: int = POINTS) -> Columns:
+def downsample(x: np.ndarray, y: np.ndarray, window: tuple[float, float] | None = None,
+               points: int = POINTS) -> Columns:
     """At most `points` points that look like the whole curve inside a window (MinMaxLTTB, Van Der Donckt et al. 2023).
 
     One point beside each edge of the window is kept, so that the line runs out of sight.
@@ -25,7 +26,7 @@ def downsample(x: np.ndarray, y: np.ndarray, window: tuple[float, float] | None 
     if not good.all():
         x, y = x[good], y[good]
     if window is not None and len(x):
-        first, last = np.searchsorted(x, window)
+        first, last = np.searchsorted(x, window[0]), np.searchsorted(x, window[1], side="right")
         x, y = x[max(0, first - 1): last + 1], y[max(0, first - 1): last + 1]
     if len(x) <= points:
         return x.copy(), y.copy()

@@ -31,9 +31,9 @@ def _listed(line: Line, selected: Sequence[str]) -> Markup:
     facts = [f"val loss {number(line.val_loss)}"] if line.val_loss is not None else []
     facts.append(age(status.created) if status.created else "")
     compare = "" if main else txt(
-        '<button type="button" class="tick {}" data-press="compare:{}" aria-pressed="{}" title="Compare with the selected '
-        'run"{}>{}</button>', "on" if drawn else "", line.name, "true" if drawn else "false", style,
-        icon("check_box" if drawn else "add_chart"))
+        '<button type="button" class="tick {}" data-press="compare:{}" aria-pressed="{}" '
+        'title="Compare with the selected run"{}>{}</button>', "on" if drawn else "", line.name,
+        "true" if drawn else "false", style, icon("check_box" if drawn else "add_chart"))
     progress = bar(status.step, status.of) if status.state in ("running", "stopping", "paused") else ""
     return txt('<div class="run {}" role="listitem"><button type="button" class="pick" data-press="pick:{}" '
                'aria-current="{}"><span class="name">{}</span>{}<span class="facts">{}</span>{}</button>{}</div>',
@@ -41,26 +41,28 @@ def _listed(line: Line, selected: Sequence[str]) -> Markup:
                " · ".join(filter(None, facts)), progress, compare)
 
 
-def head(feed: Feed, *, watch: bool = False) -> Markup:
-    """Name, state, how far, and the buttons that the state allows; `watch` adds the way to the run's own page."""
+def head(feed: Feed, *, watch: bool = False, alone: bool = False) -> Markup:
+    """Name, state, how far, and the buttons that the state allows.
+
+    `watch` adds the way to the run's own page; `alone`, there are no other pages to go to.
+    """
     status = feed.status
     return txt('<div class="runhead"><div class="top"><h2>{}</h2>{}<span class="buttons">{}{}</span></div>{}</div>',
                feed.run.name, chip(status.state), press("Details", "watch", "quiet", "show_chart") if watch else "",
-               buttons(feed, trash=not watch), progress(status))
+               buttons(feed, trash=not watch and not alone, talk=not alone), progress(status))
 
 
-def buttons(feed: Feed, *, trash: bool = True) -> Markup:
+def buttons(feed: Feed, *, trash: bool = True, talk: bool = True) -> Markup:
     state = feed.status.state
     found = []
     if state in ("running", "queued"):
-        found += [press("Pause", "pause", sign="pause"),
-                  _titled(press("Stop and save", "stop", sign="stop"), "Saves a checkpoint and stops. It can be resumed.")]
+        found += [press("Pause", "pause", sign="pause"), STOP]
     if state == "paused":
-        found += [press("Resume", "resume", "full", "play_arrow"), press("Stop and save", "stop", sign="stop")]
+        found += [press("Resume", "resume", "full", "play_arrow"), STOP]
     if state in ("stopped", "failed", "lost"):
         word = "Resume from last good" if state != "stopped" and feed.run.checkpoints else "Resume"
         found.append(press(word, "resume", "full", "play_arrow"))
-    if feed.told("parity") and feed.told("parity")[-1].get("passed"):
+    if talk and feed.told("parity") and feed.told("parity")[-1].get("passed"):
         found.append(press("Talk to it", "talk", "full", "chat"))
     if trash and not feed.status.active:
         found.append(_titled(press("Move to trash", "trash", "quiet", "delete_outline"),
@@ -90,6 +92,9 @@ def act(session: Session, run: Run, what: str) -> None:
 
 def _titled(button: Markup, words: str) -> Markup:
     return txt('<span title="{}">{}</span>', words, button)
+
+
+STOP = _titled(press("Stop and save", "stop", sign="stop"), "Saves a checkpoint and stops. It can be resumed.")
 
 
 def progress(status: Status) -> Markup:
@@ -129,7 +134,8 @@ def stepper(jobs: Sequence[str], status: Status) -> Markup:
     for place, job in enumerate(jobs):
         done = place < at or status.state == "finished"
         here = place == at and not done
-        state = "done" if done else "failed" if here and status.state in ("failed", "lost") else "here" if here else "todo"
+        ended = "failed" if status.state in ("failed", "lost") else "here"
+        state = "done" if done else ended if here else "todo"
         sign = {"done": "check", "failed": "priority_high", "here": "more_horiz", "todo": ""}[state]
         part = f" {min(100, 100 * status.step / status.of):.0f}%" if here and status.of and status.active else ""
         found.append(txt('<li class="{}"><i>{}</i><span>{}{}</span></li>', state, icon(sign) if sign else place + 1,
@@ -139,7 +145,7 @@ def stepper(jobs: Sequence[str], status: Status) -> Markup:
 
 def figures(feed: Feed) -> Markup:
     """The newest numbers."""
-    found: list[tuple[str, Any]] = [("Step", number(feed.status.step) if feed.status.job == "train" else number(_step(feed)))]
+    found: list[tuple[str, Any]] = [("Step", number(_step(feed)))]
     for metric, words, digits in (("train/loss", "Train loss", 3), ("val/loss", "Validation loss", 3),
                                   ("val/perplexity", "Perplexity", 2), ("val/bits_per_byte", "Bits per byte", 3)):
         if feed.last(metric) is not None:
@@ -192,11 +198,12 @@ def verdict(feed: Feed) -> Markup:
 def checkpoints(feed: Feed) -> Markup:
     told = feed.told("checkpoint")
     kept = {path.name for path in feed.run.checkpoints}
-    best = min((e for e in told if isinstance(e.get("val_loss"), (int, float))), key=lambda e: e["val_loss"], default={})
+    measured = [event for event in told if isinstance(event.get("val_loss"), (int, float))]
+    best = min(measured, key=lambda event: event["val_loss"], default={})
     rows = join(txt('<tr><td class="num">{}</td><td class="num">{}</td><td>{}</td><td class="mono">{}</td></tr>',
                     number(event.get("step")), number(event.get("val_loss")),
                     "best" if event.get("step") == best.get("step") else "",
-                    event.get("path", "") if str(event.get("path", "")).rsplit("/", 1)[-1] in kept else "replaced by newer")
+                    event.get("path") if str(event.get("path")).rsplit("/", 1)[-1] in kept else "replaced by newer")
                 for event in reversed(told[-40:]))
     return txt('<table><tr><th class="num">step</th><th class="num">validation loss</th><th></th><th>folder</th></tr>{}'
                "</table>", rows) if told else txt('<p class="line">None yet.</p>')
@@ -211,9 +218,9 @@ def resolved(feed: Feed) -> Markup:
 
 def timeline(feed: Feed) -> Markup:
     """States and jobs, with their times."""
-    found = [event for event in feed.events if event.get("kind") in ("state", "job")]
+    found = [event for event in feed.events if event.get("kind") in ("state", "job") and "time" in event]
     return txt("<table>{}</table>", join(
-        txt('<tr><td class="num">{}</td><td>{}</td></tr>', time.strftime("%d %b %H:%M:%S", time.localtime(e.get("time", 0))),
+        txt('<tr><td class="num">{}</td><td>{}</td></tr>', time.strftime("%d %b %H:%M:%S", time.localtime(e["time"])),
             e.get("state") or JOB_WORDS.get(e.get("job", ""), e.get("job"))) for e in found[-60:]))
 
 

@@ -22,7 +22,8 @@ SIDE = (
     ("speed/tokens_per_second", "Tokens per second", "0.[0]a"),
 )
 
-DIAL_SX = {"& .MuiTypography-root": {"fontSize": 13}, "& .MuiToggleButton-root": {"padding": "4px 10px", "fontSize": 13},
+DIAL_SX = {"& .MuiTypography-root": {"fontSize": 13},
+           "& .MuiToggleButton-root": {"padding": "4px 10px", "fontSize": 13},
            "& .MuiFormControlLabel-label": {"fontSize": 13, "paddingLeft": "6px"}}
 
 
@@ -34,7 +35,7 @@ class RunPlots(Viewer):
         self.loss = Live(LOSS, "loss", height=height)
         self.side = [] if small else [Live((Metric(name, words),), "", height=150, number=form, leader=self.loss)
                                       for name, words, form in SIDE]
-        self.smoothing = pmui.FloatSlider(label="Smoothing", start=0.0, end=0.99, step=0.01, value=0.8, width=180,
+        self.smoothing = pmui.FloatSlider(label="Smoothing", start=0.0, end=0.99, step=0.01, value=0.6, width=180,
                                           margin=(0, 14, 0, 10), size="small", sx=DIAL_SX)
         self.log = pmui.Switch(label="Log axis", value=False, margin=0, size="small", sx=DIAL_SX)
         self.axis = pmui.RadioButtonGroup(options=list(AXES), value="Steps", size="small", margin=0, sx=DIAL_SX)

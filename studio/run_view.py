@@ -1,4 +1,4 @@
-"""RunView: one run as a person watches it, with others beside it in the plots. The page, Home and a notebook show it."""
+"""RunView: one run as a person watches it, with others beside it in its plots, on the page and in a notebook."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ FOLDS = ("Checkpoints", "What auto became", "Recipe", "Timeline", "Log")
 class RunView(Viewer):
     """Follows one run. Call `look(names)` when the selection changes and `tick` twice a second."""
 
-    def __init__(self, session: Session, **params: Any) -> None:
+    def __init__(self, session: Session, *, alone: bool = False, **params: Any) -> None:
         super().__init__(**params)
-        self.session = session
+        self.session, self.alone = session, alone
         self.names: list[str] = []
         self.head = Fragment(on_press=self._press)
         self.trouble, self.stepper, self.figures = Fragment(), Fragment(), Fragment()
@@ -71,7 +71,7 @@ class RunView(Viewer):
         feeds = [WATCH.follow(Run(root / name)) for name in self.names]
         self.plots.update(feeds)
         feed = feeds[0]
-        self.head.html = parts.head(feed)
+        self.head.html = parts.head(feed, alone=self.alone)
         if (seen := (feed.version, feed.anew)) == self._seen:
             return
         self._seen = seen
@@ -113,8 +113,9 @@ class RunView(Viewer):
             return
         place = min(self.step.value, len(self._steps) - 1)
         feed = WATCH.follow(self.run)
-        self.sample_head.html = txt('<h2>Samples</h2><p class="line">What the model wrote after <b>{:,}</b> steps{}.</p>',
-                                    self._steps[place], "" if len(self._steps) < 2 else "; move the slider to see it learn")
+        hint = "; move the slider to see it learn" if len(self._steps) > 1 else ""
+        self.sample_head.html = txt('<h2>Samples</h2><p class="line">What the model wrote after <b>{:,}</b> steps{}.'
+                                    "</p>", self._steps[place], hint)
         self.samples.html = parts.samples(feed, self._steps[place])
 
     # Below -------------------------------------------------------------------------------------------
@@ -133,8 +134,9 @@ class RunView(Viewer):
             text = feed.run.recipe_path.read_text(encoding="utf-8")
         except OSError:
             text = "recipe.yaml is missing"
-        return txt('<p class="line">What this run was asked to do. It never changes.</p><div class="code"><pre id="recipe">'
-                   '{}</pre><button type="button" class="press" data-copy="#recipe">Copy</button></div>', text)
+        return txt('<p class="line">What this run was asked to do. It never changes.</p><div class="code">'
+                   '<pre id="recipe">{}</pre><button type="button" class="press" data-copy="#recipe">Copy</button>'
+                   "</div>", text)
 
     # What a person asks ------------------------------------------------------------------------------
 

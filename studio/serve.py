@@ -1,10 +1,9 @@
-"""The server: on this machine only, unless asked; and the one function that makes a session."""
+"""The server: on this machine only, unless asked; and what makes a session of it."""
 
 from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +14,43 @@ from engine.workspace import Workspace
 
 PORT = 5006
 LOCAL = ("127.0.0.1", "localhost", "::1")
+IN_USE = (98, 48, 10048)  # the error's number on Linux, macOS and Windows
 
 
-def create(workspace: Workspace | str | Path | None = None, **start: Any) -> Any:
-    """The studio for one browser session, ready to be served."""
+def create(workspace: Workspace | str | Path | None = None) -> Any:
+    """The whole studio for one browser session."""
     from studio.session import Session
-    from studio.shell import TICK_MILLISECONDS, Studio, complain
+    from studio.shell import Studio
 
-    pn.config.exception_handler = complain
-    pn.config.notifications = True
-    studio = Studio(Session(workspace, **start))
-    if pn.state.curdoc is not None and pn.state.curdoc.session_context is not None:
-        pn.state.add_periodic_callback(studio.tick, TICK_MILLISECONDS)
-        pn.state.on_session_destroyed(lambda context: studio.session.keep())
+    studio = Studio(Session(workspace))
+    _begin(studio, studio.session)
     return studio.view
 
 
-def serve(workspace: Workspace | str | Path | None = None, *, port: int = 0, address: str = "127.0.0.1",
-          open_browser: bool = True, threaded: bool = False, app: Callable[[], Any] | None = None) -> Any:
+def create_run(workspace: Workspace | str | Path | None = None) -> Any:
+    """One run alone, named in the address, as a notebook shows it."""
+    from studio.session import Session
+    from studio.shell import RunAlone
+
+    alone = RunAlone(Session(workspace))
+    _begin(alone, alone.session)
+    return alone.view
+
+
+def _begin(app: Any, session: Any) -> None:
+    """Let a session's page look at the world twice a second for as long as its browser is there."""
+    from studio.shell import TICK_MILLISECONDS, complain
+
+    pn.config.exception_handler = complain
+    pn.config.notifications = True
+    if pn.state.curdoc is not None and pn.state.curdoc.session_context is not None:
+        # Not before the browser is there: a change that it is sent while it still loads is lost.
+        pn.state.onload(lambda: pn.state.add_periodic_callback(app.tick, TICK_MILLISECONDS))
+        pn.state.on_session_destroyed(lambda context: session.keep())
+
+
+def serve(workspace: Workspace | str | Path | None = None, *, port: int = 0, address: str = LOCAL[0],
+          open_browser: bool = True, threaded: bool = False) -> Any:
     """Serve the studio until it is interrupted (or, `threaded`, return the server's thread).
 
     `port` 0 is 5006 or the next free one. Raises UserError when a port that was asked for is taken,
@@ -40,17 +58,23 @@ def serve(workspace: Workspace | str | Path | None = None, *, port: int = 0, add
     """
     place = workspace if isinstance(workspace, Workspace) else Workspace(workspace)
     chosen = free_port(port, address)
-    hosts = [address, *(LOCAL[:2] if address in LOCAL or address == "0.0.0.0" else ()), *(
-        [socket.gethostname()] if address not in LOCAL else [])]
-    logging.getLogger("bokeh").setLevel(logging.WARNING)
-    shown = "127.0.0.1" if address == "0.0.0.0" else address
-    print(f"Training Studio: http://{shown}:{chosen}    workspace: {place.path}", flush=True)
-    if address not in LOCAL:
-        print("Other machines can reach this address; whoever does can read the workspace and start runs.", flush=True)
+    if not threaded:
+        shown = LOCAL[0] if address == "0.0.0.0" else address
+        print(f"Training Studio: http://{shown}:{chosen}    workspace: {place.path}", flush=True)
+        if address not in LOCAL:
+            print("Other machines can reach this address: whoever does can read the workspace and start runs.",
+                  flush=True)
+    logging.getLogger("bokeh").setLevel(logging.ERROR if threaded else logging.WARNING)
     return pn.serve(
-        {"": app or (lambda: create(place))}, port=chosen, address=address, title="Training Studio",
-        websocket_origin=[f"{host}:{chosen}" for host in dict.fromkeys(hosts)], show=open_browser, threaded=threaded,
+        {"/": lambda: create(place), "/run": lambda: create_run(place)}, port=chosen, address=address,
+        title="Training Studio", websocket_origin=origins(address, chosen), show=open_browser, threaded=threaded,
         verbose=False)
+
+
+def origins(address: str, port: int) -> list[str]:
+    """The pages that may open a connection: those that this server itself serves."""
+    names = LOCAL[:2] if address in LOCAL else (address, socket.gethostname(), *LOCAL[:2])
+    return [f"{name}:{port}" for name in dict.fromkeys(names)]
 
 
 def free_port(asked: int, address: str) -> int:
@@ -62,7 +86,7 @@ def free_port(asked: int, address: str) -> int:
                 probe.bind((address, port))
                 return port
             except OSError as error:
-                if error.errno not in (98, 48, 10048):  # in use: Linux, macOS, Windows
+                if error.errno not in IN_USE:
                     raise UserError(f"{address}:{port} can't be listened on ({error.strerror}); choose another "
                                     "--address or --port.", where="port") from None
     if asked:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs
 
 import panel as pn
 import panel_material_ui as pmui
@@ -13,10 +14,12 @@ from panel.util import edit_readonly
 from panel.viewable import Viewable, Viewer
 
 from engine.workspace import ASSETS
+from studio.address import Address
 from studio.layout import stack
 from studio.page import Page
 from studio.pages import PAGES
 from studio.recipe_code import recipe_code
+from studio.run_view import RunView
 from studio.session import Session
 from studio.theme import LOGO, PAGE_SX, THEME
 from studio.views import Fragment, Markup, banner, heading, icon, txt
@@ -25,7 +28,6 @@ log = logging.getLogger("studio")
 
 TICK_MILLISECONDS = 500
 SETTLE_SECONDS = 0.8  # a page that was just mounted is left in peace until the browser has drawn it
-IN_ADDRESS = ("page", "run", "others", "bundle")
 
 
 class Studio(Viewer):
@@ -35,9 +37,7 @@ class Studio(Viewer):
         super().__init__(**params)
         self.session = session or Session()
         self.pages: dict[str, Page] = {cls.noun: cls(self.session) for cls in PAGES}
-        self._holders = {noun: stack(visible=False, css_classes=[noun],
-                                         styles={"width": "100%", "max-width": "1240px", "margin": "0 auto", "padding": "28px 32px 64px",
-                                                 "box-sizing": "border-box", "gap": "20px"}) for noun in self.pages}
+        self._holders = {noun: stack(visible=False, css_classes=[noun], styles=SHEET) for noun in self.pages}
         self._mounted = 0.0
         self._broken: set[str] = set()
         self.nav = pmui.MenuList(items=[{"label": p.title, "icon": p.icon} for p in PAGES], dense=False, margin=(8, 10),
@@ -45,15 +45,15 @@ class Studio(Viewer):
         self.nav.param.watch(self._navigate, "active")
         self.help = pmui.Drawer(anchor="right", size=400, variant="temporary", margin=0)
         self.view = pmui.Page(
-            meta_title="Training Studio", header=[Fragment(self._header(), on_press=self._press)],
-            sidebar=[self.nav], sidebar_width=208, sidebar_resizable=False, main=[*self._holders.values(), self.help],
+            meta_title="Training Studio", sidebar_width=208, sidebar_resizable=False,
+            header=[Fragment(self._header(), on_press=self._press), Address(self.session)], sidebar=[self.nav],
+            main=[*self._holders.values(), self.help],
             theme_config=THEME, sx=PAGE_SX, dark_theme=self.session.dark, favicon=ASSETS / "theme" / "logo.svg",
             raw_css=[VEIL])
         with edit_readonly(self.view):
             self.view.busy = False  # each toggle would walk the model tree, twice a second
         self.view.param.watch(self._theme_chosen, "dark_theme")
         self.session.param.watch(lambda *_: self.show(), "page")
-        self._follow_address()
         self.show()
 
     def __panel__(self) -> Viewable:
@@ -66,24 +66,28 @@ class Studio(Viewer):
         noun = self.session.page if self.session.page in self.pages else "home"
         page, holder = self.pages[noun], self._holders[noun]
         if not holder.objects:
-            holder.objects = [*self._title(page), self._made(page)]
+            made = self._attempt(page, page.view)
+            if made is not None:
+                holder.objects = [*self._title(page), made]
         for name, each in self._holders.items():
             each.visible = name == noun
         self.nav.active = (list(self.pages).index(noun),)
         self._mounted = time.monotonic()
         self.help.open = False
         if noun not in self._broken:
-            page.shown()
+            self._attempt(page, page.shown)
 
-    def _made(self, page: Page) -> Viewable:
-        """The page's view; one that fails shows why, and the other pages go on."""
+    def _attempt(self, page: Page, do: Callable[[], Viewable | None]) -> Viewable | None:
+        """Let a page do something; one that fails says why in its place, and the other pages go on."""
         try:
-            return page.view()
+            return do()
         except Exception as error:
             self._broken.add(page.noun)
             complain(error)
-            return Fragment(banner("error", f"This page could not be shown ({type(error).__name__}: {error}). "
-                                            "The studio's log has the details."))
+            broken = Fragment(banner("error", f"This page could not be shown ({type(error).__name__}: {error}). "
+                                              "The studio's log has the details."))
+            self._holders[page.noun].objects = [*self._title(page), broken]
+            return None
 
     def _title(self, page: Page) -> list[Viewable]:
         if not page.line:
@@ -106,7 +110,7 @@ class Studio(Viewer):
     def _header(self) -> Markup:
         return txt('<div class="header"><button type="button" class="name" data-press="home">{}<b>Training Studio</b>'
                    '</button><span class="where" title="{}">{}<span>{}</span></span>'
-                   '<button type="button" class="press quiet" data-press="help" aria-label="Help">{}Help</button></div>',
+                   '<button type="button" class="press quiet" data-press="help">{}Help</button></div>',
                    Markup(LOGO), "Workspace: everything is kept here", icon("folder_open"), self.session.workspace.path,
                    icon("help_outline"))
 
@@ -122,35 +126,39 @@ class Studio(Viewer):
     def _theme_chosen(self, event: Any) -> None:
         self.session.dark = event.new
 
-    # Address -----------------------------------------------------------------------------------------
 
-    def _follow_address(self) -> None:
-        """Keep page and selection in the address, so that a reload, a link and the back button find them."""
-        location = pn.state.location
-        if location is None:
-            return
-        self._read_address()
-        location.param.watch(lambda *_: self._read_address(), "search")
-        self.session.param.watch(lambda *_: self._write_address(), list(IN_ADDRESS))
+class RunAlone(Viewer):
+    """One run without the rest of the studio, for a frame in a notebook. The address names it."""
 
-    def _read_address(self) -> None:
-        asked = parse_qs((pn.state.location.search or "").removeprefix("?"))
-        found = {name: asked[name][0] for name in IN_ADDRESS if name in asked}
-        if found:
-            self.session.param.update(**found)
+    def __init__(self, session: Session, **params: Any) -> None:
+        super().__init__(**params)
+        self.session = session
+        asked = parse_qs((pn.state.location.search or "").removeprefix("?")) if pn.state.location else {}
+        session.run = asked.get("run", [""])[0]
+        self.run = RunView(session, alone=True)
+        there = (session.workspace.place("runs") / session.run / "recipe.yaml").exists() and session.run
+        missing = Fragment(banner("error", f"There is no run called {session.run} in {session.workspace.path}."))
+        self.view = pmui.Container(self.run if there else missing, theme_config=THEME, width_option=False, margin=0,
+                                   sizing_mode="stretch_width", sx={"padding": "4px"})
+        if there:
+            self.run.look([session.run])
 
-    def _write_address(self) -> None:
-        shown = {name: getattr(self.session, name) for name in IN_ADDRESS if getattr(self.session, name)}
-        search = "?" + urlencode(shown)
-        if pn.state.location is not None and pn.state.location.search != search:
-            pn.state.location.search = search
+    def __panel__(self) -> Viewable:
+        return self.view
+
+    def tick(self) -> None:
+        """Twice a second: what is new in the run."""
+        self.run.tick()
 
 
-# While the browser draws, the page can already be read and used.
+# Panel drops what the server answers until the browser has drawn everything: a click must wait, but one can read.
 VEIL = """
-#loader { background: none !important; pointer-events: none; justify-content: flex-end !important; padding-bottom: 24px; }
-#loader .spinner { width: 26px; height: 26px; border-width: 3px; border-color: rgba(128,128,128,.25); border-top-color: #0b8576; }
+#loader { background: none !important; cursor: progress; justify-content: flex-end !important; padding-bottom: 24px; }
+#loader .spinner { width: 26px; height: 26px; border-width: 3px; border-color: #8884; border-top-color: #0b8576; }
 """
+
+SHEET = {"width": "100%", "max-width": "1240px", "margin": "0 auto", "padding": "28px 32px 64px",
+         "box-sizing": "border-box", "gap": "20px"}
 
 NAV_SX: dict[str, Any] = {
     "& .MuiListItemButton-root": {"borderRadius": "8px", "paddingBlock": "7px", "marginBlock": "2px"},

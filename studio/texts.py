@@ -5,22 +5,28 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.workspace import ASSETS, Workspace
 from studio.theme import STYLESHEET
 from studio.views import Fragment, Markup, icon, join, number, txt
 
+if TYPE_CHECKING:
+    from engine.inference.generator import Token
+
 STYLE = (ASSETS / "theme" / "texts.css").read_text(encoding="utf-8")
 SURPRISED = math.log(1000)
 """The surprise, in nats, from which on a token has the full colour: chances of one in a thousand."""
+
+STRONGEST = 48
+"""Percent of the full colour; text must stay readable on it."""
 
 
 class Text(Fragment):
     """A fragment that shows texts."""
 
-    def __init__(self, html: Markup = Markup(""), **params: Any) -> None:
-        super().__init__(html, **{"stylesheets": [STYLESHEET, STYLE], **params})
+    def __init__(self, *html: Markup, **params: Any) -> None:
+        super().__init__(join(html), **{"stylesheets": [STYLESHEET, STYLE], **params})
 
 
 # The ledger ---------------------------------------------------------------------------------------------
@@ -36,7 +42,8 @@ def reasons(step: Mapping[str, Any]) -> Markup:
     if not found:
         return Markup("")
     most = max(found.values())
-    rows = join(txt('<li>{}<i style="width:{:.1f}%"></i><span>{}</span></li>', reason, 100 * count / most, number(count))
+    rows = join(txt('<li>{}<i style="width:{:.1f}%"></i><span>{}</span></li>', reason, 100 * count / most,
+                    number(count))
                 for reason, count in found.items())
     return txt('<h4>{}</h4><ul class="reasons">{}</ul>', step_name(step["step"]), rows)
 
@@ -51,22 +58,25 @@ def ledger(rows: Sequence[Mapping[str, Any]], most: int = 12) -> Markup:
     if not rows:
         return txt('<p class="nothing">No document was dropped or edited here.</p>')
     return txt('<div class="excerpts">{}{}</div>', join(_entry(row) for row in rows[:most]),
-               txt('<p class="more">and {} more in the ledger</p>', number(len(rows) - most)) if len(rows) > most else "")
+               txt('<p class="more">and {} more in the ledger</p>', number(len(rows) - most)) if len(rows) > most
+               else "")
 
 
 def _entry(row: Mapping[str, Any]) -> Markup:
     sides = [("before" if row["action"] == "edited" else "text", row["before"])]
     if row["action"] == "edited":
         sides.append(("after", row["after"]))
-    return txt('<article class="excerpt"><header><i class="tag {0}">{0}</i><b>{1}</b><span>{2}</span><code>{3}</code></header>'
-               '<div class="pair">{4}</div></article>', row["action"], step_name(row["step"]), row["reason"] or "", row["id"],
-               join(txt('<div class="side"><small>{}</small><p class="prose">{}</p></div>', *side) for side in sides))
+    pair = join(txt('<div class="side"><small>{}</small><p class="prose">{}</p></div>', *side) for side in sides)
+    return txt('<article class="excerpt"><header><i class="tag {0}">{0}</i><b>{1}</b><span>{2}</span><code>{3}</code>'
+               '</header><div class="pair">{4}</div></article>',
+               row["action"], step_name(row["step"]), row["reason"] or "", row["id"], pair)
 
 
 def documents(rows: Sequence[Mapping[str, Any]], most: int = 5) -> Markup:
     """Documents as they went on."""
     return txt('<div class="excerpts">{}</div>', join(
-        txt('<article class="excerpt"><header><i class="tag kept">kept</i><code>{}</code></header><p class="prose">{}</p></article>',
+        txt('<article class="excerpt"><header><i class="tag kept">kept</i><code>{}</code></header>'
+            '<p class="prose">{}</p></article>',
             row["id"], row["text"]) for row in rows[:most]))
 
 
@@ -77,8 +87,8 @@ def quarantine(rows: Sequence[Mapping[str, Any]], of: int) -> Markup:
     lines = join(txt('<tr><td><code>{}</code></td><td class="num">{}</td><td>{}</td></tr>', row["file"],
                      row["line"] or "", row["reason"]) for row in rows)
     more = txt('<p class="more">and {} more in quarantine.jsonl</p>', number(of - len(rows))) if of > len(rows) else ""
-    return txt('<div class="scroll"><table class="facts"><tr><th>file</th><th class="num">line</th><th>reason</th></tr>{}</table>'
-               "</div>{}", lines, more)
+    return txt('<div class="scroll"><table><tr><th>file</th><th class="num">line</th><th>reason</th></tr>{}'
+               "</table></div>{}", lines, more)
 
 
 # Tokens -------------------------------------------------------------------------------------------------
@@ -93,34 +103,28 @@ def coloured(pieces: Sequence[tuple[int, str]]) -> Markup:
     """Tokens as (id, text), neighbours told apart by colour, the id at the pointer."""
     spans = join(txt('<span class="c{}" title="token {}">{}</span>', place % 5, token, visible(piece) or "·")
                  for place, (token, piece) in enumerate(pieces))
-    return txt('<p class="tokens">{}</p>', spans)
+    return txt('<div class="tokens">{}</div>', spans)
 
 
-def surprise(prompt: str, tokens: Sequence[Mapping[str, Any]], alternatives: bool = True) -> Markup:
-    """What a model wrote after a prompt, coloured by how surprised it was.
-
-    Each token is {"text", "probability", "alternatives": [(text, probability), ...]}.
-    """
-    return txt('<p class="tokens"><span class="prompt">{}</span>{}</p>', prompt,
+def surprise(prompt: str, tokens: Sequence[Token], alternatives: bool = True) -> Markup:
+    """What a model wrote after a prompt, coloured by how surprised it was."""
+    return txt('<div class="tokens written"><span class="prompt">{}</span>{}</div>', prompt,
                join(_surprising(token, alternatives) for token in tokens))
 
 
-def _surprising(token: Mapping[str, Any], alternatives: bool) -> Markup:
-    chance = max(1e-9, float(token["probability"]))
-    strength = min(1.0, -math.log(chance) / SURPRISED) * 62
+def _surprising(token: Token, alternatives: bool) -> Markup:
+    strength = min(1.0, -math.log(max(1e-9, token.probability)) / SURPRISED) * STRONGEST
     if not alternatives:
-        return txt('<span class="s" style="--p:{:.0f}">{}</span>', strength, token["text"])
-    taken = False
-    rows = []
-    for text, probability in token["alternatives"]:
-        same = text == token["text"] and not taken
-        taken = taken or same
-        rows.append(txt('<tr class="{}"><td>{}</td><td>{}</td></tr>', "taken" if same else "", visible(text) or "·",
-                        percent(probability)))
-    if not taken:
-        rows.append(txt('<tr class="taken"><td>{}</td><td>{}</td></tr>', visible(token["text"]) or "·", percent(chance)))
-    return txt('<span class="s" style="--p:{:.0f}" tabindex="0">{}<span class="pop"><b>{}</b> likely<table>{}</table></span></span>',
-               strength, token["text"], percent(chance), join(rows))
+        return txt('<span class="s" style="--p:{:.0f}">{}</span>', strength, token.text)
+    others = list(token.alternatives)
+    if token.id not in [other[0] for other in others]:
+        others.append((token.id, token.text, token.probability))
+    rows = join(txt('<tr class="{}"><td>{}</td><td>{}</td></tr>', "taken" if other == token.id else "",
+                    visible(text) or "·",
+                    percent(share)) for other, text, share in others)
+    return txt('<span class="s" style="--p:{:.0f}" tabindex="0">{}<span class="pop"><b>{}</b> likely'
+               "<table>{}</table></span></span>",
+               strength, token.text, percent(token.probability), rows)
 
 
 def percent(share: float) -> str:
@@ -139,14 +143,15 @@ def percent(share: float) -> str:
 
 def verdict(passed: bool, title: str, sentence: str) -> Markup:
     """A judgement that nobody overlooks."""
-    return txt('<div class="verdict {}" role="status">{}<div><h3>{}</h3><p>{}</p></div></div>', "passed" if passed else "failed",
+    return txt('<div class="verdict {}" role="status">{}<div><h3>{}</h3><p>{}</p></div></div>',
+               "passed" if passed else "failed",
                icon("verified" if passed else "dangerous"), title, sentence)
 
 
 def path(where: Any) -> Markup:
     """A path with a button that copies it."""
-    return txt('<div class="path"><code class="where">{}</code><button type="button" class="press" data-copy=".where">Copy'
-               "</button></div>", where)
+    return txt('<div class="copyable"><code class="where">{}</code><button type="button" class="press" '
+               'data-copy=".where">Copy</button></div>', where)
 
 
 def shell_line(command: str, workspace: Workspace) -> Markup:

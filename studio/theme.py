@@ -7,6 +7,7 @@ from typing import Any
 from engine.workspace import ASSETS
 
 STYLESHEET = (ASSETS / "theme" / "studio.css").read_text(encoding="utf-8")
+CURVE = (ASSETS / "theme" / "curve.svg").read_text(encoding="utf-8")
 LOGO = (ASSETS / "theme" / "logo.svg").read_text(encoding="utf-8")
 
 RUN_COLOURS = ("#12988a", "#c2570c", "#5b6ee1", "#b0388f", "#7a8a12", "#2a86c7", "#a3591d", "#6b7280")

@@ -25,14 +25,14 @@ def prose(sentences: int, seed: int = 0) -> str:
     return " ".join(made)
 
 
-@pytest.fixture()
+@pytest.fixture
 def workspace(tmp_path, monkeypatch) -> Workspace:
     """An empty workspace, also the default one of every process that the test starts."""
     monkeypatch.setenv("STUDIO_WORKSPACE", str(tmp_path / "workspace"))
     return Workspace()
 
 
-@pytest.fixture()
+@pytest.fixture
 def toy_recipe(workspace) -> Recipe:
     """A whole recipe small enough to run in seconds, on a corpus of its own in the workspace."""
     folder = workspace.place("corpora") / "toy"

@@ -45,9 +45,8 @@ def imports(path: Path, *, top_only: bool = False) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            continue
-        elif top_only and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        only_for_types = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        if only_for_types or (top_only and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)):
             continue
         todo += ast.iter_child_nodes(node)
     return found

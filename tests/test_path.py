@@ -8,7 +8,7 @@ from engine import files, inference, runs
 from engine.runs.folder import START
 
 
-@pytest.fixture()
+@pytest.fixture
 def finished(toy_recipe, workspace) -> runs.Run:
     run = runs.start(toy_recipe, workspace)
     run.wait(timeout_seconds=150)

@@ -22,10 +22,10 @@ from engine import files
 from engine.config import UserError
 from engine.export import ExportConfig, parity
 from engine.export.card import card
-from engine.export.graph import Graph
 from engine.export.heads import kernel_size
 from engine.export.onnx import DecoderGraph
-from engine.model import ModelConfig
+from engine.model import ModelConfig, estimate
+from engine.model.decoder import Decoder
 from engine.model.pretrained import load, save
 from engine.progress import Progress, silent
 from engine.tokens.shards import Shards
@@ -53,12 +53,11 @@ def export(checkpoint: Path, config: ExportConfig, out: Path, progress: Progress
     tokenizer = checkpoint / "tokenizer.json"
     if not tokenizer.exists():
         raise UserError(f"{tokenizer} is missing, and a bundle needs its tokenizer; restore it.", where=str(tokenizer))
-    graph = DecoderGraph(model.config, {name: tensor.numpy() for name, tensor in model.state_dict().items()})
-    files.require_space(out.parent, 2 * graph.size_bytes + (16 << 20))
+    files.require_space(out.parent, 2 * 4 * estimate.parameters(model.config) + (16 << 20))
     try:
         with files.making(out) as folder:
             progress(1, 4, "writing the graph")
-            _write_graph(graph, folder / "onnx" / "model.onnx")
+            _write_graph(model, folder / "onnx" / "model.onnx")
             save(model, folder, tokenizer)
             progress(2, 4, "proving that it is the same model")
             verdict = parity.compare(model, folder / "onnx" / "model.onnx", config.tolerance,
@@ -77,9 +76,9 @@ def export(checkpoint: Path, config: ExportConfig, out: Path, progress: Progress
     return out, verdict
 
 
-def _write_graph(graph: Graph, path: Path) -> None:
+def _write_graph(model: Decoder, path: Path) -> None:
     path.parent.mkdir()
-    graph.save(path)
+    DecoderGraph(model.config, {name: tensor.numpy() for name, tensor in model.state_dict().items()}).save(path)
     onnx.checker.check_model(str(path))
 
 
@@ -95,10 +94,7 @@ def _held_out(tokens: Path | None, config: ModelConfig) -> np.ndarray | None:
 
 def _within(progress: Progress, done: int, of: int) -> Progress:
     """The steps of one piece of the work, told without moving the whole; a stop is still heard."""
-    def told(_: int, __: int, message: str = "") -> None:
-        progress(done, of, message)
-
-    return told
+    return lambda _, __, message="": progress(done, of, message)
 
 
 def _write_sidecars(folder: Path, config: ModelConfig) -> None:

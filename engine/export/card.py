@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from engine.export.heads import kernel_size
 from engine.model import ModelConfig, estimate
 
 METRICS = {"val/loss": "loss (nats per token)", "val/perplexity": "perplexity", "val/bits_per_byte": "bits per byte",
@@ -25,7 +26,7 @@ def card(config: ModelConfig, facts: Mapping[str, Any]) -> str:
     evaluation. A fact that is not there is not spoken of, except that no licence was given.
     """
     recipe, parity = facts.get("recipe") or {}, facts["parity"]
-    name, licence = str(facts["name"]), str(facts.get("licence") or "")
+    name, licence = str(facts["name"]), " ".join(str(facts.get("licence") or "").split())
     count = estimate.parameters(config)
     parts = [
         _front_matter(licence),
@@ -41,7 +42,7 @@ def card(config: ModelConfig, facts: Mapping[str, Any]) -> str:
         _section("Training", _training(recipe, config)),
         _section("Evaluation", _evaluation(facts.get("evaluation") or {})),
         _section("Same model in ONNX", _parity(parity)),
-        _section("Use", _use(name)),
+        _section("Use", _use(name, config)),
         _section("Licence", _safe(licence) if licence else "None was given: ask whoever made this model before you use "
                  "it for more than looking at it. The texts that it was trained on have licences of their own."),
         _section("Limits", LIMITS),
@@ -109,7 +110,12 @@ def _parity(parity: Mapping[str, Any]) -> str:
             + _table(rows))
 
 
-def _use(name: str) -> str:
+def _use(name: str, config: ModelConfig) -> str:
+    # Their caches get the head size of config.json, or width / heads.
+    but = ""
+    if kernel_size(config) != config.head_size:
+        but = (f"; only, the attention operator needs heads of {kernel_size(config)} where the model has "
+               f"{config.head_size}, which optimum and transformers.js refuse")
     return f"""\
 Without PyTorch, from this folder's parent:
 
@@ -119,8 +125,8 @@ from engine.inference import load
 print(load({name!r}).generate("It was", max_new_tokens=80))
 ```
 
-The folder opens as it is in transformers (`AutoModelForCausalLM.from_pretrained`), optimum, onnxruntime-genai and
-transformers.js."""
+The folder opens in transformers (`AutoModelForCausalLM.from_pretrained`); its names and sidecar files are those that
+optimum, onnxruntime-genai and transformers.js look for{but}."""
 
 
 def _section(title: str, text: str) -> str:

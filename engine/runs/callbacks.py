@@ -152,6 +152,7 @@ class Boundary(lightning.Callback):
                                             "Training goes on; the older checkpoints are kept.")
             return
         self.saved = stage.steps
+        print(f"step {stage.steps}: saved as {path.name}", flush=True)
         self._event("checkpoint", step=stage.steps, path=str(path.relative_to(self.run.path)), val_loss=val_loss,
                     best=best)
 

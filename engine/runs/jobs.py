@@ -68,11 +68,12 @@ def export(worker: Worker, recipe: Recipe) -> Recipe:
         worker.workspace.place("bundles") / source.name, worker.progress,
         facts={"recipe": recipe.dump(), "lineage": lineage,
                "evaluation": files.read_json(evaluation) if evaluation.exists() else {}},
+        held_out=worker.workspace.path / lineage["tokens"] if "tokens" in lineage else None,
     )
-    worker.keep(bundle=_relative(worker, bundle))
     worker.run.event("parity", **parity)
-    if not parity["passed"]:
+    if not parity["passed"]:  # no bundle was made
         raise UserError(f"The exported model is not the same model: {parity['sentence']}", where=worker.run.name)
+    worker.keep(bundle=_relative(worker, bundle))
     return recipe
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import panel_material_ui as pmui
 from panel.viewable import Viewable
 
-from engine.corpus.sources import COMPRESSED, ENDINGS, MAGIC, bundled, find
 from engine.config import UserError
+from engine.corpus.sources import COMPRESSED, ENDINGS, MAGIC, bundled, find
 from studio.account import Account
 from studio.background import Background
 from studio.figures import byte_size
@@ -33,13 +33,15 @@ class Corpus(Page):
         self.trial, self.looking = Background(), Background()
         self.sources, self.choices = Text(on_press=self._press), Text(on_press=self._press)
         self.upload = pmui.FileInput(label="Drop text files here, or click to choose", multiple=True, margin=0,
-                                     accept=",".join([*ENDINGS, *COMPRESSED]), max_file_size=LARGEST, icon="upload_file",
+                                     accept=",".join([*ENDINGS, *COMPRESSED]), max_file_size=LARGEST,
+                                     icon="upload_file",
                                      variant="outlined", sizing_mode="stretch_width", sx=DROP_SX, size="large")
         self.upload.param.watch(lambda *_: self._receive(), "value")
         self.try_it = button("Try on a sample", "science", self.begin_trial)
         self.go = button("Curate", "play_arrow", self.start, main=True)
         self.message, self.tried = Text(), Account()
-        self.result = card(self.tried, title="On a sample", line="What the steps would do; nothing was written.", visible=False)
+        self.result = card(self.tried, title="On a sample", line="What the steps would do; nothing was written.",
+                           visible=False)
         self._opened = ""
         self.dataset = pmui.Select(label="Dataset", options=[], size="small", width=360, margin=0)
         self.made, self.account = Text(), Account(visible=False)
@@ -59,7 +61,7 @@ class Corpus(Page):
         self.dataset.param.update(options=names, visible=bool(names),
                                   value=self.dataset.value if self.dataset.value in names else next(iter(names), None))
         if not names:
-            self.made.html = empty("Nothing is curated yet. Choose documents, try the steps on a sample, then press Curate.",
+            self.made.html = empty("Nothing is curated yet. Choose documents, try the steps, then press Curate.",
                                    "inventory_2")
         self._tell()
 
@@ -88,14 +90,17 @@ class Corpus(Page):
         self.sources.html = join(lines)
         used = {source.path for source in recipe.corpus.sources}
         own = sorted(path for path in workspace.place("corpora").iterdir() if not path.name.startswith("."))
-        rows = [(f"corpora/{path.name}", byte_size(path.stat().st_size) if path.is_file() else "folder") for path in own]
+        rows = [(f"corpora/{path.name}", byte_size(path.stat().st_size) if path.is_file() else "folder")
+                for path in own]
         rows += [(name, "comes with the studio") for name in bundled() if name not in {row[0] for row in rows}]
-        self.choices.html = txt('<h4>Here already</h4><table class="facts">{}</table>', join(
+        self.choices.html = txt('<h4>Here already</h4><table>{}</table>', join(
             txt('<tr><td><code>{}</code></td><td>{}</td><td class="num">{}</td></tr>', name, words,
                 txt('<i class="tag kept">in use</i>') if name in used else
-                join([press("Use alone", f"only {name}"), txt(" "), press("Add", f"add {name}")])) for name, words in rows))
+                join([press("Use alone", f"only {name}"), txt(" "), press("Add", f"add {name}")])) for name,
+                words in rows))
         wrong = [problem.sentence for problem in self.session.draft.problems if problem.field.startswith("corpus")]
-        self.go.param.update(disabled=bool(wrong), description=wrong[0] if wrong else "Start a run that makes the dataset")
+        self.go.param.update(disabled=bool(wrong), description=wrong[0] if wrong
+                             else "Start a run that makes the dataset")
         self.try_it.disabled = bool(wrong) or self.trial.busy
 
     def _outside(self, typed: str) -> Path | None:
@@ -126,7 +131,8 @@ class Corpus(Page):
         self.upload.clear()
         if good := [path for path in kept if path]:
             self.session.notify(f"{', '.join(path.name for path in good)} "
-                                f"({byte_size(sum(path.stat().st_size for path in good))}) kept in the workspace.", "success")
+                                f"({byte_size(sum(path.stat().st_size for path in good))}) kept in the workspace.",
+                                "success")
             only_bundled = all(source.path in bundled() for source in self.session.draft.settled.corpus.sources)
             for place, path in enumerate(good):
                 self._use(f"corpora/{path.name}", alone=only_bundled and place == 0)

@@ -33,8 +33,8 @@ class Evaluate(Page):
         self.words = Text(on_press=self.session.goto)
         self.chosen = pmui.MultiChoice(label="Reports", options=[], sizing_mode="stretch_width", margin=0)
         self.chosen.param.watch(lambda *_: self._show(), "value")
-        self.vacant = card(Text(empty("There is no report yet. Evaluate a run that has a checkpoint. A run that was asked to "
-                                      "evaluate has its report as soon as it is over.", "insights")))
+        self.vacant = card(Text(empty("There is no report yet. Evaluate a run that has a checkpoint. A run that was "
+                                      "asked to evaluate has its report as soon as it is over.", "insights")))
         self.table, self.places, self.samples, self.passages = Text(), picture(height=280), Text(), Text()
         self.results = stack(
             card(self.chosen, self.table, title="Reports", line="The best figure of each row is marked."),
@@ -73,15 +73,18 @@ class Evaluate(Page):
 
     def _tell(self) -> None:
         wrong = [p.sentence for p in self.session.draft.problems if p.field.startswith("evaluate")]
-        self.go.param.update(disabled=bool(wrong) or not self.run.value, description=wrong[0] if wrong else "Start the evaluation")
-        self.words.html = shell_line(f"studio evaluate {self.run.value}", self.session.workspace) if self.run.value else banner(
+        self.go.param.update(disabled=bool(wrong) or not self.run.value,
+                             description=wrong[0] if wrong else "Start the evaluation")
+        self.words.html = shell_line(f"studio evaluate {self.run.value}",
+                                     self.session.workspace) if self.run.value else banner(
             "info", "No run has a checkpoint yet.", press("Go to Train", "stages"))
 
     def start(self) -> None:
         source = self.session.attempt(runs.find, self.run.value, self.session.workspace)
         recipe = source and self.session.attempt(runs.recipe_of, source)
         if recipe:
-            self.session.start(recipe.replace(jobs=["evaluate"], from_run=source.name, name=f"{source.name}-evaluate"[:80],
+            self.session.start(recipe.replace(jobs=["evaluate"], from_run=source.name,
+                                              name=f"{source.name}-evaluate"[:80],
                                               evaluate=self.session.draft.settled.evaluate.dump()))
 
     # Reports -----------------------------------------------------------------------------------------------
@@ -96,7 +99,8 @@ class Evaluate(Page):
                 self.session.notify(error.sentence, "error")
         self.table.html = self._table(reports)
         self.places.object = figures.loss_by_position(
-            {name: (report["by_position"]["places"], report["by_position"]["losses"]) for name, report in reports.items()
+            {name: (report["by_position"]["places"], report["by_position"]["losses"]) for name,
+             report in reports.items()
              if report.get("by_position")})
         self.samples.html = _samples(reports)
         self.passages.html = _passages(next(iter(reports.values()), {}))
@@ -111,7 +115,7 @@ class Evaluate(Page):
             best = better(known) if len(known) > 1 else None
             rows.append(txt("<tr><td>{} <small class='estimated'>{}</small></td>{}</tr>", label, unit, join(
                 txt('<td class="num {}">{}</td>', "best" if value is not None and value == best else "",
-                    "–" if value is None else percent(value) if key == "val/accuracy" else number(float(value)))
+                    "–" if value is None else percent(value) if key == "val/accuracy" else f"{value:.3f}")
                 for value in values.values())))
         for key, label in (("checkpoint", "Checkpoint"), ("tokens", "Tokens measured")):
             rows.append(txt("<tr><td>{}</td>{}</tr>", label, join(
@@ -125,7 +129,8 @@ def _samples(reports: dict[str, dict[str, Any]]) -> Any:
     prompts = list(dict.fromkeys(sample["prompt"] for report in reports.values() for sample in report["samples"]))
     return txt('<div class="excerpts">{}</div>', join(
         txt('<article class="excerpt"><header><b>{}…</b></header><div class="pair">{}</div></article>', prompt, join(
-            txt('<div class="side"><small>{}</small><p class="prose"><b>{}</b>{}</p></div>', name, prompt, sample["text"])
+            txt('<div class="side"><small>{}</small><p class="prose"><b>{}</b>{}</p></div>', name, prompt,
+                sample["text"])
             for name, report in reports.items() for sample in report["samples"] if sample["prompt"] == prompt))
         for prompt in prompts))
 
@@ -133,6 +138,7 @@ def _samples(reports: dict[str, dict[str, Any]]) -> Any:
 def _passages(report: dict[str, Any]) -> Any:
     found = report.get("passages") or {}
     return txt('<div class="excerpts">{}</div>', join(
-        txt('<article class="excerpt"><header><i class="tag {}">{}</i><span>loss {}</span></header><p class="prose">{}</p></article>',
+        txt('<article class="excerpt"><header><i class="tag {}">{}</i><span>loss {}</span></header>'
+            '<p class="prose">{}</p></article>',
             "passed" if kind == "easiest" else "failed", kind, number(float(row["loss"]), 2), row["text"])
         for kind in ("easiest", "hardest") for row in found.get(kind, ())))

@@ -15,7 +15,7 @@ from studio.forms import Form
 from studio.layout import actions, button, picture, split, stack
 from studio.page import Page
 from studio.texts import Text, path, shell_line, verdict
-from studio.views import age, banner, card, empty, join, press, txt
+from studio.views import age, banner, card, empty, join, number, press, tiles, txt
 
 FILES = {"model.onnx": "the model, in ONNX", "tokenizer.json": "its tokenizer", "config.json": "its shape",
          "parity.json": "the proof", "README.md": "its card", "genai_config.json": "for onnxruntime-genai",
@@ -39,9 +39,11 @@ class Export(Page):
         self.failed = Text(on_press=lambda name: self.session.goto("runs", run=name))
         self.verdict, self.cases, self.where, self.contents, self.about = Text(), picture(), Text(), Text(), Text()
         self.results = stack(
-            card(actions(self.chosen, button("Talk to it", "forum", self._talk)), self.verdict, self.cases, title="Bundle"),
+            card(actions(self.chosen, button("Talk to it", "forum", self._talk)), self.verdict, self.cases,
+                 title="Bundle"),
             card(self.where, self.contents, title="Files"),
-            card(self.about, title="Card", line="What goes with the model, so that others know what it is."), visible=False)
+            card(self.about, title="Card", line="What goes with the model, so that others know what it is."),
+            visible=False)
         self._seen: Any = None
         self.session.draft.param.watch(lambda *_: self._tell(), "version")
         return split([card(self.run, Form("export", self.session), self.words, self.go, title="Export a run")],
@@ -65,17 +67,20 @@ class Export(Page):
         if seen == self._seen:
             return
         self._seen, names = seen, [bundle.name for bundle in bundles]
-        wanted = self.session.bundle if self.session.bundle in names and self.chosen.value is None else self.chosen.value
+        wanted = self.chosen.value or self.session.bundle
         self.chosen.param.update(options=names, value=wanted if wanted in names else next(iter(names), None))
         self.nothing.visible, self.results.visible = not names, bool(names)
         self.failed.html = join(_refusal(run) for run in found[:20])
+        self.failed.visible = bool(self.failed.html)
         self._tell()
         self._show()
 
     def _tell(self) -> None:
         wrong = [p.sentence for p in self.session.draft.problems if p.field.startswith("export")]
-        self.go.param.update(disabled=bool(wrong) or not self.run.value, description=wrong[0] if wrong else "Start the export")
-        self.words.html = shell_line(f"studio export {self.run.value}", self.session.workspace) if self.run.value else banner(
+        self.go.param.update(disabled=bool(wrong) or not self.run.value,
+                             description=wrong[0] if wrong else "Start the export")
+        self.words.html = shell_line(f"studio export {self.run.value}",
+                                     self.session.workspace) if self.run.value else banner(
             "info", "No run has a checkpoint yet.", press("Go to Train", "stages"))
 
     def start(self) -> None:
@@ -99,7 +104,12 @@ class Export(Page):
         except UserError as error:
             self.verdict.html, self.cases.object = verdict(False, "This bundle has no proof", error.sentence), None
             return
-        self.verdict.html = _verdict(parity)
+        same = parity.get("perplexity", {})
+        self.verdict.html = join([_verdict(parity), tiles([
+            ("Largest difference", number(parity["max_difference"])), ("Tolerance", f"{parity['tolerance']:g}"),
+            ("Greedy tokens equal", f"{parity['greedy_tokens_equal']} of {parity['greedy_tokens']}"),
+            ("Perplexity in PyTorch", number(same.get("pytorch"))),
+            ("in onnxruntime", number(same.get("onnxruntime")))])])
         self.cases.object = figures.parity(parity["cases"], parity["tolerance"])
         self.where.html = path(bundle)
         self.contents.html = _contents(bundle, manifest)
@@ -117,7 +127,8 @@ def _refusal(run: runs.Run) -> Any:
     """The verdict on an export that was refused."""
     if run.status().state != "failed":
         return txt("")
-    failed = next((event for event in run.rows("events")[0] if event.get("kind") == "parity" and not event.get("passed")), None)
+    verdicts = [event for event in run.rows("events")[0] if event.get("kind") == "parity"]
+    failed = next((event for event in verdicts if not event.get("passed")), None)
     if failed is None:
         return txt("")
     return join([verdict(False, f"Run {run.name}: parity FAILED", f"{failed.get('sentence', '')} No bundle was made."),
@@ -129,5 +140,6 @@ def _contents(bundle: Path, manifest: dict[str, Any]) -> Any:
                                       if p.is_file()}
     rows = join(txt('<tr><td><code>{}</code></td><td>{}</td><td class="num">{}</td></tr>', name,
                     FILES.get(Path(name).name, ""), figures.byte_size(amount)) for name, amount in sizes.items())
-    total = txt('<tr><td><b>together</b></td><td></td><td class="num"><b>{}</b></td></tr>', figures.byte_size(sum(sizes.values())))
+    total = txt('<tr><td><b>together</b></td><td></td><td class="num"><b>{}</b></td></tr>',
+                figures.byte_size(sum(sizes.values())))
     return txt('<div class="scroll"><table>{}{}</table></div>', rows, total)

@@ -13,6 +13,7 @@ from studio import run_parts
 from studio.layout import stack
 from studio.page import Page
 from studio.run_plots import RunPlots
+from studio.theme import CURVE
 from studio.views import Fragment, Markup, age, card, chip, icon, join, number, press, txt
 from studio.watch import WATCH, Feed, Line, lines
 
@@ -128,11 +129,11 @@ class Home(Page):
 def hero(active: Line | None) -> Markup:
     busy = txt('<p class="note">{} <b>{}</b> is at work below. You can close this page: it goes on.</p>', icon("bolt"),
                active.name) if active else ""
-    return txt('<section class="hero"><div><h1>Watch a language model learn</h1><p>One press takes a shelf of old novels to a '
-               'small GPT: cleaned, tokenized, trained, measured, exported to ONNX, and proven to be the same model. '
-               'It takes a few minutes on this machine, and nothing leaves it.</p><div class="row">{}{}</div>{}</div>{}'
-               '</section>', press("Quick start", "quick", "full big", "play_arrow"),
-               press("Use my own text", "corpus", "big", "library_books"), busy, CURVE)
+    words = ("One press takes a shelf of old novels to a small GPT: cleaned, tokenized, trained, measured, exported to "
+             "ONNX, and proven to be the same model. It takes a few minutes on this machine, and nothing leaves it.")
+    return txt('<section class="hero"><div><h1>Watch a language model learn</h1><p>{}</p><div class="row">{}{}</div>{}'
+               "</div>{}</section>", words, press("Quick start", "quick", "full big", "play_arrow"),
+               press("Use my own text", "corpus", "big", "library_books"), busy, Markup(CURVE))
 
 
 def path(counts: dict[str, int]) -> Markup:
@@ -140,8 +141,8 @@ def path(counts: dict[str, int]) -> Markup:
     for noun, title, sign, words, kind in PATH:
         amount = counts.get(kind, 0)
         there = txt('<em>{} {}</em>', amount, COUNTED[kind][amount != 1]) if kind and amount else ""
-        found.append(txt('<li class="{}"><button type="button" data-press="{}"><i>{}</i><b>{}</b><span>{}</span>{}</button></li>',
-                         "has" if there else "", noun, icon(sign), title, words, there))
+        found.append(txt('<li class="{}"><button type="button" data-press="{}"><i>{}</i><b>{}</b><span>{}</span>{}'
+                         '</button></li>', "has" if there else "", noun, icon(sign), title, words, there))
     return txt('<ol class="path">{}</ol>', join(found))
 
 
@@ -155,13 +156,7 @@ def recent(found: list[Line]) -> Markup:
 def latest_samples(feed: Feed) -> Markup:
     steps = run_parts.sample_steps(feed)
     if not steps:
-        return txt('<div class="await"><h3>What it writes</h3><p class="line">Its first words appear here in a moment. They will '
-                   "be noise; watch them turn into English.</p></div>")
+        return txt('<div class="await"><h3>What it writes</h3><p class="line">Its first words appear here in a moment. '
+                   "They will be noise; watch them turn into English.</p></div>")
     return txt('<h3 class="line gapless">What it writes after {} steps</h3>{}', number(steps[-1]),
                run_parts.samples(feed, steps[-1]))
-
-
-CURVE = txt('<svg class="curve" viewBox="0 0 320 180" aria-hidden="true"><path class="grid" d="M10 30H310M10 80H310M10 130H310"/>'
-            '<path class="noise" d="M12 18 20 44 25 36 34 70 39 58 50 92 56 80 66 108 74 98 86 122 92 112 106 131 112 122 126 138 '
-            '134 130 150 143 158 136 176 147 184 140 204 150 214 144 236 153 246 147 270 155 280 150 308 157"/>'
-            '<path class="line1" d="M12 16C40 70 66 108 116 128S220 150 308 154"/><circle cx="308" cy="154" r="5"/></svg>')

@@ -12,7 +12,7 @@ from studio import figures
 from studio.forms import Form
 from studio.layout import picture, split, stack
 from studio.page import Page
-from studio.texts import Text, legend
+from studio.texts import Text, legend, percent
 from studio.views import banner, card, join, number, size, tiles, txt
 
 TOKENS_PER_PARAMETER = 20  # Hoffmann et al. 2022
@@ -55,15 +55,15 @@ class Model(Page):
             ("KV cache, full context", figures.byte_size(estimate.kv_cache_bytes(config))),
         ])
         self.parts.html = join([
-            legend((figures.PARTS[name], name, f"{count / total:.0%}") for name, count in parts.items() if count),
+            legend((figures.PARTS[name], name, percent(count / total)) for name, count in parts.items() if count),
             self._data(estimate.parameters(config))])
         need, (all_of_it, free) = self._memory(), hardware.memory()
         asked = sum(need.values())
         sentence = (f"A step is estimated to need {figures.byte_size(asked)}. This machine has "
                     f"{figures.byte_size(all_of_it)}, of which {figures.byte_size(free)} are free.")
         if asked > free:
-            sentence += (" That does not fit: take a smaller micro-batch (Train), a shorter context or a smaller size." if
-                         asked > all_of_it else " Close other programs, or take a smaller micro-batch (Train).")
+            sentence += (" That does not fit: take a smaller micro-batch (Train), a shorter context or a smaller size."
+                         if asked > all_of_it else " Close other programs, or take a smaller micro-batch (Train).")
         self.fit.html = banner("success" if asked <= free else "error" if asked > all_of_it else "warning", sentence)
         self.words.html = join([
             legend((figures.SERIES[place % len(figures.SERIES)], name, figures.byte_size(amount))

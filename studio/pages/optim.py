@@ -26,7 +26,7 @@ class Optim(Page):
         self.session.draft.param.watch(lambda *_: self._tell(), "version")
         self._tell()
         self._draw()
-        forms = [card(Form("optim", self.session), title="Optimizer", line="The rule by which gradients become updates."),
+        forms = [card(Form("optim", self.session), title="Optimizer", line="How gradients become updates."),
                  card(Form("schedule", self.session), title="Schedule", line="The learning rate over the run."),
                  card(Form("train", self.session, only=("max_steps", "max_grad_norm")), title="Length",
                       line="Also under Train, where the rest of the run is set.")]
@@ -47,10 +47,11 @@ class Optim(Page):
         self.facts.html = tiles([("Peak", f"{recipe.optim.lr:g}"), ("at the end", f"{last:.2g}"),
                                  ("Warmup", f"{min(1.0, warmup / steps):.1%}"),
                                  ("Optimizer state", figures.byte_size(state))])
-        warning = banner("warning", f"Warmup takes {number(warmup)} of {number(steps)} steps: the run would hardly reach its "
-                                    "peak. Shorten the warmup or add steps.") if warmup > steps / 2 else ""
+        warning = banner("warning", f"Warmup takes {number(warmup)} of {number(steps)} steps: the run would hardly "
+                                    "reach its peak. Shorten the warmup or add steps.") if warmup > steps / 2 else ""
         self.words.html = join([warning, txt(
-            '<p class="more">{} steps of {} tokens: {} tokens in all.</p>', number(steps), number(recipe.tokens_per_step),
+            '<p class="more">{} steps of {} tokens: {} tokens in all.</p>', number(steps),
+            number(recipe.tokens_per_step),
             number(steps * recipe.tokens_per_step))])
 
     def _draw(self) -> None:

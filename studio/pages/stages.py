@@ -33,8 +33,8 @@ class Train(Page):
         self.ready = Fragment(on_press=self._pressed)
         self.start = pmui.Button(label="Start", icon="play_arrow", variant="contained", size="large", margin=0,
                                  sx={"minWidth": "150px", "minHeight": "46px"}, on_click=lambda *_: self._start())
-        recipes = pmui.MenuButton(label="Begin with a recipe", icon="menu_book", variant="outlined", size="small", margin=0,
-                                  items=[{"label": name} for name in shipped()],
+        recipes = pmui.MenuButton(label="Begin with a recipe", icon="menu_book", variant="outlined", size="small",
+                                  margin=0, items=[{"label": name} for name in shipped()],
                                   on_click=lambda item: self._load(item["label"]))
         draft.param.watch(lambda *_: self._estimate(), "version")
         form = Form("train", self.session)
@@ -69,17 +69,18 @@ class Train(Page):
         recipe, missing = self.session.draft.settled, self.missing()
         self.start.disabled = bool(missing)
         if missing:
-            lines = join(txt("<li>{}{}</li>", sentence[:1].upper() + sentence[1:],
-                             txt(" {}", press("Go there", page, "quiet")) if page else "") for sentence, page in missing)
-            self.ready.html = txt('<div class="ready no">{}<div><h2>Not ready: {} to put right</h2><ul>{}</ul></div></div>',
-                                  icon("error_outline"), "one thing" if len(missing) == 1 else f"{len(missing)} things", lines)
+            many = "one thing" if len(missing) == 1 else f"{len(missing)} things"
+            lines = join(txt("<li>{} {}</li>", sentence[:1].upper() + sentence[1:],
+                             press("Go there", page, "quiet") if page else "") for sentence, page in missing)
+            self.ready.html = txt('<div class="ready no">{}<div><h2>Not ready: {} to put right</h2><ul>{}</ul></div>'
+                                  "</div>", icon("error_outline"), many, lines)
             return
         jobs = " → ".join(JOB_WORDS[job].lower() for job in recipe.jobs)
         facts = [("Tokens per step", number(recipe.tokens_per_step)),
                  ("Tokens in all", size(recipe.tokens_per_step * recipe.train.max_steps))]
         facts += epochs(recipe, self.session.workspace)
-        self.ready.html = txt('<div class="ready yes">{}<div><h2>Ready to start “{}”</h2><p class="line">{}</p>{}</div></div>',
-                              icon("check_circle"), recipe.name, jobs[:1].upper() + jobs[1:], tiles(facts))
+        self.ready.html = txt('<div class="ready yes">{}<div><h2>Ready to start “{}”</h2><p class="line">{}</p>{}</div>'
+                              "</div>", icon("check_circle"), recipe.name, jobs[:1].upper() + jobs[1:], tiles(facts))
 
     def _pressed(self, page: str) -> None:
         self.session.goto(page)

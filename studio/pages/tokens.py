@@ -30,6 +30,7 @@ class Tokens(Page):
     def view(self) -> Viewable:
         self.looking, self.cutting = Background(), Background()
         self._opened, self._cut = "", ("", "")
+        self._lengths: Any = None
         self.go = button("Tokenize", "play_arrow", self.start, main=True)
         self.chosen = pmui.Select(label="Tokens", options=[], size="small", width=360, margin=0)
         self.facts, self.shares, self.lengths = Text(), Text(on_press=self._choose), picture(height=240)
@@ -37,10 +38,10 @@ class Tokens(Page):
                                         max_length=20_000, sizing_mode="stretch_width")
         self.coloured = Text()
         self.result = stack(self.facts, visible=False)
-        self.result.append(stack(Text(txt('<h4>How long are documents?</h4><p class="line">Dashed: context lengths, with the '
-                                          "share of documents that fits. What does not fit is cut into windows.</p>")),
+        self.result.append(stack(Text(txt('<h4>How long are documents?</h4><p class="line">Dashed: context lengths, '
+                                          "with the share of documents that fits. The rest is cut.</p>")),
                                  self.lengths, self.shares, gap="10px"))
-        self.nothing = Text(empty("There are no tokens yet. Press Tokenize: it curates the corpus first if that is not done.",
+        self.nothing = Text(empty("There are no tokens yet. Press Tokenize: it curates first if that is not done.",
                                   "segment"))
         self.cut = card(self.typed, self.coloured, title="See it cut", visible=False,
                         line="Type anything; the made tokenizer cuts it here.")
@@ -67,7 +68,8 @@ class Tokens(Page):
 
     def _tell(self) -> None:
         wrong = [p.sentence for p in self.session.draft.problems if p.field.startswith(("tokens", "corpus"))]
-        self.go.param.update(disabled=bool(wrong), description=wrong[0] if wrong else "Start a run that makes the tokens")
+        self.go.param.update(disabled=bool(wrong), description=wrong[0] if wrong
+                             else "Start a run that makes the tokens")
         self._show_shares()
 
     def start(self) -> None:
@@ -98,14 +100,13 @@ class Tokens(Page):
         self.facts.html = join([
             tiles([("Vocabulary", number(summary["vocab_size"])), ("Training tokens", size(summary["train"]["tokens"])),
                    ("Validation tokens", size(summary["val"]["tokens"])),
-                   ("Bytes per token", f"{summary['bytes_per_token']:.2f}"), ("Unused tokens", number(summary["unused_tokens"]))]),
+                   ("Bytes per token", f"{summary['bytes_per_token']:.2f}"),
+                   ("Unused tokens", number(summary["unused_tokens"]))]),
             *(banner("info", note) for note in summary.get("notes", ()))])
         histogram = summary["lengths"]
         marks = {length: f"{figures.number(length)}: {percent(self._share(length))}" for length in self._contexts()}
         self.lengths.object = figures.histogram(histogram["edges"], histogram["counts"], of="tokens", marks=marks)
         self._show_shares()
-
-    _lengths: Any = None
 
     def _share(self, context_length: int) -> float:
         return float(np.mean(self._lengths <= context_length))
@@ -122,8 +123,8 @@ class Tokens(Page):
             self.shares.html = txt("")
             return
         own = self.session.draft.settled.model.context_length
-        self.shares.html = txt('<table class="facts"><tr><th>context length</th><th class="num">documents that fit</th><th></th></tr>'
-                               "{}</table>", join(
+        self.shares.html = txt('<table><tr><th>context length</th><th class="num">documents that fit</th><th></th>'
+                               "</tr>{}</table>", join(
             txt('<tr><td>{} tokens</td><td class="num">{}</td><td class="num">{}</td></tr>', number(length),
                 percent(self._share(length)), txt('<i class="tag kept">in the draft</i>') if length == own else
                 press("Use", f"context {length}")) for length in self._contexts()))
@@ -152,5 +153,6 @@ class Tokens(Page):
             return
         characters = sum(len(piece) for _, piece in found)
         per = f"{characters / len(found):.2f} characters a token" if found else ""
-        self.coloured.html = join([coloured(found), txt('<p class="more">{} tokens, {} characters; {}</p>', number(len(found)),
+        self.coloured.html = join([coloured(found), txt('<p class="more">{} tokens, {} characters; {}</p>',
+                                                        number(len(found)),
                                                         number(characters), per)])

@@ -26,9 +26,12 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 def test_a_folder_that_was_not_finished_never_appears(tmp_path):
-    with pytest.raises(RuntimeError), files.making(tmp_path / "made") as folder:
+    def fail(folder):
         (folder / "half").write_text("x")
         raise RuntimeError
+
+    with pytest.raises(RuntimeError), files.making(tmp_path / "made") as folder:
+        fail(folder)
     assert os.listdir(tmp_path) == []
 
 

@@ -74,6 +74,7 @@ def test_the_folder_tells_what_happened_and_holds_nothing_else(world, tmp_path, 
     monkeypatch.chdir(tmp_path)
     run = world.run("train.sample_every=10", "train.precision=auto", "model.dropout=0.1")
     run.request("checkpoint")
+    run.request("sample")
     assert Worker(run).work() == "finished"
     assert {p.name for p in run.path.iterdir()} == {
         "recipe.yaml", "machine.json", "status.json", "metrics.jsonl", "events.jsonl", "requests", "lock",
@@ -83,7 +84,7 @@ def test_the_folder_tells_what_happened_and_holds_nothing_else(world, tmp_path, 
     assert resolved["train.precision"]["value"] in ("bf16", "float32")
     assert "GFLOP/s" in resolved["train.precision"]["why"]
     assert resolved["train.device"]["value"] == "cpu"
-    assert [event["step"] for event in events(run, "sample")] == [10, 20]
+    assert [event["step"] for event in events(run, "sample")] == [1, 10, 20]
     assert all(event["prompt"] == "The" and event["text"] for event in events(run, "sample"))
     saved = events(run, "checkpoint")
     assert [event["step"] for event in saved] == [1, 10, 20]

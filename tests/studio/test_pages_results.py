@@ -1,0 +1,211 @@
+"""Evaluate, Export and Test without a browser: reports side by side, verdicts that are seen, text that streams."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from planted import EVIL, plant
+
+from engine import files, inference, runs
+from studio.pages.evaluate import Evaluate
+from studio.pages.export import Export
+from studio.pages.inference import Test as Playground
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
+PARITY = {"passed": True, "sentence": "The same logits.", "tolerance": 1e-3, "max_difference": 2e-6,
+          "greedy_tokens_equal": 64, "greedy_tokens": 64,
+          "cases": [{"name": "one text", "max_difference": 2e-6, "passed": True}]}
+
+
+def opened(page_type, session):
+    page = page_type(session)
+    page.view().get_root()
+    page.shown()
+    page.tick()
+    return page
+
+
+def checkpointed(session, name, **facts):
+    """A run with a checkpoint, and a report of these figures."""
+    run = plant(session.workspace, name, steps=5)
+    checkpoint = run.path / "checkpoints" / "step-000005"
+    checkpoint.mkdir(parents=True)
+    files.write_json(checkpoint / "meta.json", {"step": 5})
+    if facts:
+        files.write_json(run.path / "evaluation.json", {
+            "checkpoint": "step-000005", "val/perplexity": 20.0, "val/bits_per_byte": None, "tokens": 100, **facts,
+            "by_position": {"places": [1, 2], "losses": [4.0, 3.0]},
+            "passages": {"easiest": [{"text": "so it goes", "loss": 1.0}], "hardest": [{"text": EVIL, "loss": 9.0}]},
+            "samples": [{"prompt": "It was", "text": f" {EVIL} of {name}"}]})
+    return run
+
+
+# Evaluate ---------------------------------------------------------------------------------------------
+
+
+def test_reports_stand_side_by_side_and_the_best_of_each_row_is_marked(session):
+    checkpointed(session, "one", **{"val/loss": 3.5, "val/accuracy": 0.2})
+    checkpointed(session, "two", **{"val/loss": 3.1, "val/accuracy": 0.1})
+    page = opened(Evaluate, session)
+    assert '<td class="num best">3.100</td>' in page.table.html
+    assert '<td class="num best">20 %</td>' in page.table.html
+    assert page.table.html.count("–") == 2
+    assert len(page.places.object) == 2
+    assert page.samples.html.count("It was") >= 2
+    assert "<script" not in page.samples.html + page.passages.html
+    page.chosen.value = ["one"]
+    assert "best" not in page.table.html
+
+
+def test_a_report_that_comes_while_one_looks_is_shown(session):
+    run = checkpointed(session, "one")
+    page = opened(Evaluate, session)
+    assert not page.results.visible
+    files.write_json(run.path / "evaluation.json", {"val/loss": 2.0, "val/perplexity": 7.4, "val/bits_per_byte": 1.0,
+                                                    "val/accuracy": 0.3, "tokens": 9, "checkpoint": "x", "samples": []})
+    page.tick()
+    assert page.results.visible
+    assert "2.000" in page.table.html
+
+
+@pytest.mark.parametrize(("page_type", "job"), [(Evaluate, "evaluate"), (Export, "export")])
+def test_a_start_looks_at_the_chosen_run_with_the_settings_of_the_form(session, monkeypatch, page_type, job):
+    checkpointed(session, "source")
+    monkeypatch.setattr(runs, "launch", lambda run: None)
+    session.draft.put(("evaluate", "temperature"), 0.5)
+    session.draft.put(("export", "tolerance"), 0.25)
+    page = opened(page_type, session)
+    assert f"studio {job} source" in page.words.html
+    page.start()
+    made = runs.recipe_of(runs.find(f"source-{job}", session.workspace))
+    assert (made.jobs, made.from_run) == ((job,), "source")
+    assert made.evaluate.temperature == (0.5 if job == "evaluate" else 0.8)
+    assert made.export.tolerance == (0.25 if job == "export" else 1e-3)
+
+
+# Export -----------------------------------------------------------------------------------------------
+
+
+def bundle(session, name="good", **changes):
+    folder = session.workspace.place("bundles") / name
+    (folder / "onnx").mkdir(parents=True)
+    (folder / "onnx" / "model.onnx").write_bytes(b"x" * 2048)
+    (folder / "README.md").write_text(f"# A card {EVIL}")
+    files.write_json(folder / "parity.json", {**PARITY, **changes})
+    files.write_json(folder / files.MANIFEST, {"files": {"onnx/model.onnx": 2048}})
+    return folder
+
+
+def test_a_bundle_shows_its_proof_its_files_and_its_card(session):
+    folder = bundle(session)
+    page = opened(Export, session)
+    assert "Parity passed" in page.verdict.html
+    assert "64 of 64" in page.verdict.html
+    assert "2 KiB" in page.contents.html
+    assert str(folder) in page.where.html
+    assert "# A card &lt;script&gt;" in page.about.html
+    page._talk()
+    assert (session.page, session.bundle) == ("inference", "good")
+
+
+def test_a_failed_parity_is_unmistakable_though_it_left_no_bundle(session):
+    run = plant(session.workspace, "bad", steps=5, state="failed", error="The exported model is not the same model")
+    run.event("parity", **{**PARITY, "passed": False, "sentence": f"The logits differ by 3 {EVIL}."})
+    page = opened(Export, session)
+    assert page.failed.visible
+    assert "bad: parity FAILED" in page.failed.html
+    assert "No bundle was made" in page.failed.html
+    assert "<script" not in page.failed.html
+    assert not page.results.visible
+
+
+def test_a_bundle_whose_proof_failed_or_is_missing_does_not_look_good(session):
+    folder = bundle(session, passed=False, max_difference=None, cases=[])
+    page = opened(Export, session)
+    assert "Parity FAILED" in page.verdict.html
+    (folder / "parity.json").unlink()
+    assert "no proof" in opened(Export, session).verdict.html
+
+
+# Test -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    import toy_bundle
+
+    return toy_bundle.bundle(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture
+def playground(session, toy):
+    shutil.copytree(toy, session.workspace.place("bundles") / "toy")
+    page = opened(Playground, session)
+    page.seed.value = "7"
+    return page
+
+
+def written(page, wait=True):
+    until = time.monotonic() + 60
+    while page.writer.busy and time.monotonic() < until:
+        page.tick()
+        time.sleep(0.02)
+    return "".join(token.text for _, token in page.written)
+
+
+def test_it_writes_what_the_engine_writes_for_the_same_seed_and_says_how_likely(playground, session):
+    playground.prompt.value = f"The {EVIL}"
+    playground.length.value = 24
+    begun = time.monotonic()
+    playground.begin()
+    assert time.monotonic() - begun < 0.5, "the page must not wait for the model"
+    assert playground.go.disabled
+    text = written(playground)
+    model = inference.load(session.workspace.place("bundles") / "toy")
+    assert text == model.generate(f"The {EVIL}", max_new_tokens=24, seed=7) != ""
+    assert not playground.go.disabled
+    shown = playground.text.html
+    assert "<script" not in shown
+    assert "&lt;script&gt;" in shown
+    assert shown.count("likely") == len(playground.written)
+    token = playground.written[0][1]
+    assert token.probability in [share for *_, share in token.alternatives] or len(token.alternatives) == 5
+    assert ">7</dd>" in playground.facts.html
+
+
+def test_stop_works_at_once_and_keeps_what_was_written(playground, monkeypatch):
+    from engine.inference.generator import Generator
+
+    whole = Generator.tokens
+
+    def slowly(self, *arguments, **named):
+        for token in whole(self, *arguments, **named):
+            time.sleep(0.05)
+            yield token
+
+    monkeypatch.setattr(Generator, "tokens", slowly)
+    playground.length.value = 64
+    playground.begin()
+    while len(playground.written) < 3:
+        time.sleep(0.01)
+    playground.stop()
+    written(playground)
+    assert 3 <= len(playground.written) < 20
+    assert not playground.go.disabled
+
+
+def test_a_broken_bundle_and_a_wrong_seed_give_their_sentences(playground, session):
+    playground.seed.value = "seven"
+    playground.begin()
+    assert playground.seed.error_state
+    assert not playground.writer.busy
+    playground.seed.value = ""
+    (session.workspace.place("bundles") / "toy" / "onnx" / "model.onnx").write_bytes(b"cut")
+    playground.begin()
+    written(playground)
+    assert "export it again" in playground.facts.html or "export the bundle again" in playground.facts.html
+    assert not playground.go.disabled

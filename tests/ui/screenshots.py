@@ -1,0 +1,58 @@
+"""The README's pictures: every page of a workspace that has a finished demo run, light and dark, wide and narrow.
+
+    make screenshots        after make demo; writes assets/screenshots/PAGE-THEME-WIDTH.png
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+from engine.workspace import ASSETS, Workspace
+from studio.pages import PAGES
+from studio.serve import serve
+
+FLAGS = ("--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+         "--disable-component-update --disable-sync").split()
+PORT = 5099
+SETTLE_MILLISECONDS = 4000
+
+
+def shoot(page: Page, noun: str, run: str, theme: str, width: int, folder: Path) -> None:
+    """One page, as it looks once its figures are drawn."""
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(f"http://127.0.0.1:{PORT}/?page={noun}&run={run}&bundle={run}")
+    page.get_by_role("button", name="Help").wait_for()
+    page.wait_for_timeout(SETTLE_MILLISECONDS)
+    if noun == "inference":
+        page.get_by_role("button", name="Generate").click()
+        page.wait_for_timeout(SETTLE_MILLISECONDS)
+    page.screenshot(path=folder / f"{noun}-{theme}-{width}.png")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workspace")
+    parser.add_argument("--run", default="demo")
+    parser.add_argument("--pages", nargs="*", default=[page.noun for page in PAGES])
+    parser.add_argument("--out", type=Path, default=ASSETS / "screenshots")
+    asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    workspace = Workspace(asked.workspace)
+    serve(workspace, port=PORT, open_browser=False, threaded=True)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
+        for theme in ("light", "dark"):
+            (workspace.path / "studio.json").write_text('{"dark": %s}' % ("true" if theme == "dark" else "false"))
+            for width in (1440, 1024):
+                page = chromium.new_page()
+                for noun in asked.pages:
+                    shoot(page, noun, asked.run, theme, width, asked.out)
+                page.close()
+        chromium.close()
+
+
+if __name__ == "__main__":
+    main()
