@@ -12,24 +12,22 @@ from playwright.sync_api import Page, sync_playwright
 
 from engine.workspace import ASSETS, Workspace
 from studio.pages import PAGES
-from studio.serve import serve
+from studio.serve import free_port, serve
 
 FLAGS = ("--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
          "--disable-component-update --disable-sync").split()
-PORT = 5099
 SETTLE_MILLISECONDS = 4000
 
 
-def shoot(page: Page, noun: str, run: str, theme: str, width: int, folder: Path) -> None:
+def shoot(page: Page, address: str, noun: str, run: str, path: Path) -> None:
     """One page, as it looks once its figures are drawn."""
-    page.set_viewport_size({"width": width, "height": 900})
-    page.goto(f"http://127.0.0.1:{PORT}/?page={noun}&run={run}&bundle={run}")
+    page.goto(f"{address}/?page={noun}&run={run}&bundle={run}")
     page.get_by_role("button", name="Help").wait_for()
     page.wait_for_timeout(SETTLE_MILLISECONDS)
     if noun == "inference":
         page.get_by_role("button", name="Generate").click()
         page.wait_for_timeout(SETTLE_MILLISECONDS)
-    page.screenshot(path=folder / f"{noun}-{theme}-{width}.png")
+    page.screenshot(path=path)
 
 
 def main() -> None:
@@ -41,15 +39,17 @@ def main() -> None:
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     workspace = Workspace(asked.workspace)
-    serve(workspace, port=PORT, open_browser=False, threaded=True)
+    port = free_port(0, "127.0.0.1")
+    serve(workspace, port=port, open_browser=False, threaded=True)
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
         for theme in ("light", "dark"):
             (workspace.path / "studio.json").write_text('{"dark": %s}' % ("true" if theme == "dark" else "false"))
             for width in (1440, 1024):
-                page = chromium.new_page()
+                page = chromium.new_page(viewport={"width": width, "height": 900})
                 for noun in asked.pages:
-                    shoot(page, noun, asked.run, theme, width, asked.out)
+                    path = asked.out / f"{noun}-{theme}-{width}.png"
+                    shoot(page, f"http://127.0.0.1:{port}", noun, asked.run, path)
                 page.close()
         chromium.close()
 
