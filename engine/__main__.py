@@ -24,7 +24,14 @@ Command = tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argpar
 
 def main(argv: Sequence[str] | None = None, extra: dict[str, Command] | None = None) -> int:
     """Run one command; returns the exit code. A UserError becomes one line on stderr and exit code 2."""
-    arguments = parser({**COMMANDS, **(extra or {})}).parse_args(argv)
+    top = parser({**COMMANDS, **(extra or {})})
+    arguments, rest = top.parse_known_args(argv)
+    # argparse takes no more of a list once an option stood in its middle.
+    changes = [word for word in rest if "=" in word and not word.startswith("-")]
+    if len(changes) < len(rest) or (rest and not hasattr(arguments, "changes")):
+        top.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.changes += changes
     try:
         return arguments.run(arguments)
     except UserError as error:

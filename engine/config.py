@@ -175,6 +175,7 @@ def _problem(line: Any) -> Problem:
         "int_type": f"is {given!r}, must be a whole number",
         "float_parsing": f"is {given!r}, must be a number",
         "float_type": f"is {given!r}, must be a number",
+        "tuple_type": f"is {given!r}, must be a list such as [{given}]",
         "bool_parsing": f"is {given!r}, must be true or false",
         "literal_error": f"is {given!r}, must be one of {limit.get('expected')}",
     }.get(line["type"], line["msg"].removeprefix("Value error, "))

@@ -68,8 +68,10 @@ def making(folder: Path) -> Iterator[Path]:
     try:
         beside.mkdir(parents=True)
         yield beside
+        readable = beside.stat().st_mode & 0o666  # some writers make files that nobody else may read
         for path in sorted(beside.rglob("*")):
             if path.is_file():
+                path.chmod(readable)
                 with open(path, "rb") as file:
                     os.fsync(file.fileno())
         old = None
@@ -91,7 +93,8 @@ def unwritable(path: Path, error: OSError) -> UserError:
     """The sentence for a full disk, a read-only folder or a missing parent."""
     reason = {28: "the disk is full", 122: "the disk quota is used up", 30: "the filesystem is read-only",
               13: "permission is denied"}.get(error.errno or 0, error.strerror or str(error))
-    return UserError(f"{path} could not be written: {reason}. Free some space or choose another workspace.",
+    remedy = "Free some space" if error.errno in (28, 122) else "Check the path and its permissions"
+    return UserError(f"{path} could not be written: {reason}. {remedy}, or choose another workspace.",
                      where=str(path))
 
 
@@ -100,8 +103,8 @@ def require_space(folder: Path, size_bytes: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if free < size_bytes:
-        raise UserError(f"{folder} has {free / 2**30:.2f} GiB free and about {size_bytes / 2**30:.2f} GiB are needed. "
-                        "Free some space or choose another workspace.", where=str(folder))
+        raise UserError(f"{folder} has {free / 2**20:,.0f} MiB free, and about {size_bytes / 2**20:,.0f} MiB are "
+                        "needed. Free some space or choose another workspace.", where=str(folder))
 
 
 def fingerprint(*values: Any) -> str:

@@ -100,7 +100,7 @@ class Recipe(Config):
     def load(cls, source: str | Path) -> Self:
         """Read a recipe from a file, or a shipped one by its name ("demo")."""
         path = Path(source).expanduser()
-        if not path.exists():
+        if not path.is_file():
             path = ASSETS / "recipes" / f"{source}.yaml"
         try:
             text = path.read_text(encoding="utf-8")
@@ -114,9 +114,14 @@ class Recipe(Config):
         values = self.dump()
         for change in changes:
             path, sign, text = change.partition("=")
-            if not sign:
+            if not sign or not path.strip():
                 raise UserError(f"{change} is not an override; write it as section.setting=value.", where=change)
-            place(values, path.strip().split("."), yaml.safe_load(text) if text else "")
+            try:
+                value = yaml.safe_load(text) if text else ""
+            except yaml.YAMLError as error:
+                raise UserError(f"{path} cannot be read from {text!r} ({getattr(error, 'problem', error)}); "
+                                "check its brackets and quotes.", where=path) from None
+            place(values, path.strip().split("."), value)
         return read(type(self), values)
 
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from engine.__main__ import main as engine_main
+from engine.config import UserError
 
 
 def takes_app(command: argparse.ArgumentParser) -> None:
@@ -18,6 +19,9 @@ def takes_app(command: argparse.ArgumentParser) -> None:
 
 def app(arguments: argparse.Namespace) -> int:
     from studio.serve import serve
+
+    if not 0 <= arguments.port <= 65535:
+        raise UserError(f"port {arguments.port} is not a port; choose one from 1024 to 65535.", where="port")
 
     serve(arguments.workspace, port=arguments.port, address=arguments.address, open_browser=not arguments.no_browser)
     return 0

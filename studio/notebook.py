@@ -8,12 +8,18 @@ The server runs in a thread, so the frame stays alive while a cell computes, and
 
 from __future__ import annotations
 
+import socket
+import threading
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from engine.config import UserError
 from engine.runs import Run
 from engine.workspace import Workspace
+
+START_SECONDS = 20.0
 
 _PORTS: dict[Path, int] = {}
 
@@ -46,6 +52,24 @@ def _port(workspace: Workspace) -> int:
     from studio.serve import LOCAL, free_port, serve
 
     if workspace.path not in _PORTS:
-        _PORTS[workspace.path] = free_port(0, LOCAL[0])
-        serve(workspace, port=_PORTS[workspace.path], open_browser=False, threaded=True)
+        port = free_port(0, LOCAL[0])
+        # The server's thread inherits from the one that starts it that it keeps no kernel alive.
+        starter = threading.Thread(target=serve, args=(workspace,), daemon=True,
+                                   kwargs={"port": port, "open_browser": False, "threaded": True})
+        starter.start()
+        starter.join()
+        _wait_for(port)
+        _PORTS[workspace.path] = port
     return _PORTS[workspace.path]
+
+
+def _wait_for(port: int) -> None:
+    """A frame that knocks before the server listens stays empty."""
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise UserError(f"the studio did not start on port {port} within {START_SECONDS:.0f} seconds; run the cell again.")

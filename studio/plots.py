@@ -10,6 +10,9 @@ from tsdownsample import MinMaxLTTBDownsampler
 
 from studio.theme import RUN_COLOURS
 
+# A few thousand points don't need WebGL, which a machine without a GPU emulates at a hundred times the cost.
+hv.renderer("bokeh").webgl = False
+
 POINTS = 1500  # a curve is drawn with no more; a screen has not many more columns
 
 Columns = tuple[np.ndarray, np.ndarray]

@@ -9,11 +9,13 @@ import panel as pn
 import panel_material_ui as pmui
 
 from engine.config import UserError
-from engine.recipe import Recipe
+from engine.recipe import JOBS, Recipe
 from studio.session import Session
 from studio.views import Fragment, Markup, banner, join, txt
 
 BASE = "demo"
+READ = {"curate": ("name", "seed", "corpus"), "tokenize": ("name", "seed", "corpus", "tokens")}
+"""The sections that a command's jobs read; the others read all."""
 
 
 def recipe_code(session: Session, sections: tuple[str, ...], command: str) -> Any:
@@ -47,20 +49,33 @@ def code(session: Session, sections: tuple[str, ...], command: str) -> Markup:
         place = "" if _default_place(session) else f" --workspace {shlex.quote(str(session.workspace.path))}"
         parts.append(("command", "From the command line",
                       f"studio {command} {' '.join([BASE, *_changes(session, command)])}{place}"))
-        parts.append(("python", "In Python", "from engine import runs\nfrom engine.recipe import Recipe\n\n"
-                      f"recipe = Recipe.load({str(session.draft_path)!r})\nrun = runs.start(recipe)"))
+        parts.append(("python", "In Python", python(session, command)))
     return txt('<div class="codes">{}</div>', join(
         txt('<h3>{1}</h3><div class="code {0}"><pre id="{0}">{2}</pre>'
             '<button type="button" class="press" data-copy="#{0}">Copy</button></div>', *each) for each in parts))
 
 
+def python(session: Session, command: str) -> str:
+    """The same run, started from a notebook or a program."""
+    changes = [shlex.split(change)[0] for change in _changes(session, command)]
+    if command in JOBS:
+        changes.append(f"jobs=[{', '.join(JOBS[:JOBS.index(command) + 1])}]")
+    words = "".join(f"\n    {change!r}," for change in changes)
+    place = "" if _default_place(session) else f", Workspace({str(session.workspace.path)!r})"
+    return ("from engine import runs\nfrom engine.recipe import Recipe\n"
+            + ("from engine.workspace import Workspace\n" if place else "")
+            + f"\nrecipe = Recipe.load({BASE!r}).override({words}\n)\nrun = runs.start(recipe{place})")
+
+
 def _changes(session: Session, command: str) -> list[str]:
-    """The overrides of the shipped recipe that the command starts from; its jobs are the command's."""
+    """The overrides of the shipped recipe that the command starts from: of what its jobs read, but not the jobs."""
     try:
         changes = session.draft.changes(Recipe.load(BASE))
     except UserError:
         return []
-    return [change for change in changes if command == "run" or not change.strip("'").startswith("jobs=")]
+    read = READ.get(command)
+    return [change for change in changes if command == "run" or (
+        (path := change.strip("'").partition("=")[0].partition(".")[0]) != "jobs" and (read is None or path in read))]
 
 
 def _default_place(session: Session) -> bool:

@@ -78,9 +78,15 @@ def stop(run: Run) -> None:
 
 
 def pause(run: Run) -> None:
-    """Ask the run to save, and to wait at the next step boundary until it is resumed or stopped."""
-    if run.status().active:
-        run.request("pause")
+    """Ask the run to save, and to wait at the next step boundary until it is resumed or stopped.
+
+    Raises UserError when it is not training: other jobs are short, and can be stopped.
+    """
+    status = run.status()
+    if status.state != "running" or status.job != "train":
+        doing = f"at {status.job}" if status.active and status.job else status.state
+        raise UserError(f"run {run.name} is {doing}, and only training can be paused.", where=run.name)
+    run.request("pause")
 
 
 def listing(workspace: Workspace | None = None) -> list[Run]:

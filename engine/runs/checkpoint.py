@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,7 +99,11 @@ def best(run: Run) -> Path:
 
 
 def _best(checkpoints: list[Path]) -> Path | None:
-    measured = [(loss, -_step(path), path) for path in checkpoints if (loss := meta(path)["val_loss"]) is not None]
+    measured = []
+    for path in checkpoints:
+        with suppress(UserError):  # a damaged checkpoint must not hide the whole ones
+            if (loss := meta(path)["val_loss"]) is not None:
+                measured.append((loss, -_step(path), path))
     return min(measured)[2] if measured else None
 
 

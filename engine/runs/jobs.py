@@ -6,6 +6,7 @@ A job whose result exists already, made from the same inputs and settings, takes
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ from engine.table import Table
 
 if TYPE_CHECKING:
     from engine.runs.worker import Worker
+
+TOLD = 3  # broken records that are named in the timeline; the dataset's quarantine has them all
 
 JOBS: Table[Callable[[Worker, Recipe], Recipe]] = Table("job")
 
@@ -84,7 +87,22 @@ def _dataset(worker: Worker, recipe: Recipe) -> Path:
         return found
     folder = make(recipe.corpus, worker.workspace, recipe.name, worker.progress)
     worker.keep(dataset=_relative(worker, folder))
+    _tell_of_quarantine(worker, folder)
     return folder
+
+
+def _tell_of_quarantine(worker: Worker, dataset: Path) -> None:
+    """Say which records could not be read: they are left out, and nobody should have to look for that."""
+    path = dataset / "quarantine.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    if not lines:
+        return
+    told = []
+    for row in map(json.loads, lines[:TOLD]):
+        told.append(f"{row['file']}{' line ' + str(row['line']) if row['line'] else ''} {row['reason']}")
+    more = f"; and {len(lines) - TOLD} more" if len(lines) > TOLD else ""
+    worker.run.event("warning", sentence=f"{len(lines)} {'record' if len(lines) == 1 else 'records'} could not be read and "
+                                         f"left out: {'; '.join(told)}{more}. All are in {_relative(worker, path)}.")
 
 
 def _tokens(worker: Worker, recipe: Recipe) -> Path:

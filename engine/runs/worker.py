@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import platform
 import signal
+import sys
 import threading
 import time
 import traceback
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from engine import files
@@ -142,6 +144,34 @@ class Worker:
         files.write_json(self.run.path / files.MANIFEST, {**self.made, "recipe": files.fingerprint(recipe.dump())})
 
 
+class _Patient:
+    """A stream that goes on when its disk is full: a log line is not worth a training."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+            self._stream.flush()  # a line that stayed in the buffer would fail again at exit
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def work(run_dir: str) -> int:
-    """The entry of `python -m engine work RUN_DIR`: 0 if the run ended well, 1 if it failed."""
-    return 1 if Worker(Run(run_dir)).work() == "failed" else 0
+    """The entry of `python -m engine work RUN_DIR`: 0 if the run ended well, 1 if it failed.
+
+    Raises UserError when the folder is no run of a workspace, before anything is written.
+    """
+    run = Run(Path(run_dir).resolve())
+    if run.path.parent.name != "runs" or not run.recipe_path.is_file():
+        raise UserError(f"{run_dir} is not a run folder: it must hold a recipe.yaml and lie in the runs folder of a "
+                        "workspace.", where=run_dir)
+    sys.stdout, sys.stderr = _Patient(sys.stdout), _Patient(sys.stderr)  # type: ignore[assignment]
+    return 1 if Worker(run).work() == "failed" else 0

@@ -28,6 +28,9 @@ def test_help_lists_every_command_and_every_setting(capsys):
     (["train", "nonesuch"], "neither a readable file nor a shipped recipe"),
     (["train", "demo", "optim.lr=-1"], "optim.lr: is -1, must be more than 0"),
     (["train", "demo", "lr"], "is not an override"),
+    (["train", "demo", "optim.lr=[1"], "check its brackets and quotes"),
+    (["train", "demo", "jobs=train"], "jobs: is 'train', must be a list"),
+    (["app", "--port", "99999"], "port 99999 is not a port"),
     (["stop", "nobody"], "there is no run called nobody"),
     (["stop", "../nobody"], "there is no run called"),
     (["resume", "nobody"], "there is no run called nobody"),
@@ -51,6 +54,36 @@ def test_a_corpus_outside_the_workspace_needs_a_word(workspace, tmp_path, capsys
     assert "is outside the workspace" in capsys.readouterr().out
     assert main([*asked, "--allow", str(outside)]) == 0
     assert "dataset:" in capsys.readouterr().out
+
+
+def test_settings_may_stand_before_and_after_options(workspace, tmp_path, capsys):
+    asked = ["curate", "demo", "name=mine", "--workspace", str(tmp_path / "other"), "corpus.sources=[{path: nowhere}]"]
+    assert main(asked) == 1
+    assert "nowhere" in capsys.readouterr().out
+    assert (tmp_path / "other" / "runs" / "mine").is_dir()
+    with pytest.raises(SystemExit):
+        main([*asked, "--nonsense"])
+
+
+def test_only_a_run_folder_is_worked_on(workspace, tmp_path, capsys):
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    assert main(["work", str(foreign)]) == 2
+    assert "is not a run folder" in capsys.readouterr().err
+    assert list(foreign.iterdir()) == []
+
+
+def test_records_that_could_not_be_read_are_named(workspace, capsys):
+    folder = workspace.place("corpora") / "mine"
+    folder.mkdir()
+    story = '{"text": "A story of a stone, the %dth of its kind, and long enough to be kept here."}'
+    good = [story % number for number in range(9)]
+    (folder / "a.jsonl").write_text("\n".join([*good[:4], '{"text": ', *good[4:]]))
+    assert main(["curate", "demo", "corpus.sources=[{path: corpora/mine}]", "name=mine"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "1 record could not be read" in said
+    assert "a.jsonl line 5 is not JSON" in said
+    assert "dataset:" in said
 
 
 def test_runs_of_an_empty_workspace(workspace, capsys):
