@@ -101,8 +101,9 @@ def _tell_of_quarantine(worker: Worker, dataset: Path) -> None:
     for row in map(json.loads, lines[:TOLD]):
         told.append(f"{row['file']}{' line ' + str(row['line']) if row['line'] else ''} {row['reason']}")
     more = f"; and {len(lines) - TOLD} more" if len(lines) > TOLD else ""
-    worker.run.event("warning", sentence=f"{len(lines)} {'record' if len(lines) == 1 else 'records'} could not be read and "
-                                         f"left out: {'; '.join(told)}{more}. All are in {_relative(worker, path)}.")
+    count = f"{len(lines)} {'record' if len(lines) == 1 else 'records'}"
+    worker.run.event("warning", sentence=f"{count} could not be read and had to be left out: {'; '.join(told)}{more}. "
+                                         f"All are in {_relative(worker, path)}.")
 
 
 def _tokens(worker: Worker, recipe: Recipe) -> Path:

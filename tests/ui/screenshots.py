@@ -19,7 +19,20 @@ FLAGS = ("--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-ru
 SETTLE_MILLISECONDS = 4000
 
 
-def shoot(page: Page, address: str, noun: str, run: str, path: Path) -> None:
+# A picture for the README shows the default workspace, not a folder of the machine that it was taken on.
+SAY_HOME = """path => {
+  const walk = node => {
+    for (const each of node.childNodes) {
+      if (each.nodeType === Node.TEXT_NODE) each.data = each.data.replaceAll(path, '~/training-studio')
+      else walk(each)
+    }
+    if (node.shadowRoot) walk(node.shadowRoot)
+  }
+  walk(document.body)
+}"""
+
+
+def shoot(page: Page, address: str, noun: str, run: str, workspace: Workspace, path: Path) -> None:
     """One page, as it looks once its figures are drawn."""
     page.goto(f"{address}/?page={noun}&run={run}&bundle={run}")
     page.get_by_role("button", name="Help").wait_for()
@@ -27,6 +40,7 @@ def shoot(page: Page, address: str, noun: str, run: str, path: Path) -> None:
     if noun == "inference":
         page.get_by_role("button", name="Generate").click()
         page.wait_for_timeout(SETTLE_MILLISECONDS)
+    page.evaluate(SAY_HOME, str(workspace.path))
     page.screenshot(path=path)
 
 
@@ -49,7 +63,7 @@ def main() -> None:
                 page = chromium.new_page(viewport={"width": width, "height": 900})
                 for noun in asked.pages:
                     path = asked.out / f"{noun}-{theme}-{width}.png"
-                    shoot(page, f"http://127.0.0.1:{port}", noun, asked.run, path)
+                    shoot(page, f"http://127.0.0.1:{port}", noun, asked.run, workspace, path)
                 page.close()
         chromium.close()
 
