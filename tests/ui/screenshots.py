@@ -23,8 +23,9 @@ SETTLE_MILLISECONDS = 4000
 SAY_HOME = """path => {
   const walk = node => {
     for (const each of node.childNodes) {
-      if (each.nodeType === Node.TEXT_NODE) each.data = each.data.replaceAll(path, '~/training-studio')
-      else walk(each)
+      // Only where it stands: a style sheet that is written to is read anew, and loses its rules.
+      if (each.nodeType !== Node.TEXT_NODE) walk(each)
+      else if (each.data.includes(path)) each.data = each.data.replaceAll(path, '~/training-studio')
     }
     if (node.shadowRoot) walk(node.shadowRoot)
   }
