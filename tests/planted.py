@@ -29,8 +29,8 @@ def plant(workspace: Workspace, name: str, *, steps: int = 400, state: str = "fi
         files.write_json(run.path / "made.json", {"bundle": f"bundles/{run.name}"})
     (run.path / "log.txt").write_text("== train\n" + (EVIL if evil else "all is well") + "\n")
     run.event("state", state=state, error=error)
-    run.write_status(state=state, job="train", step=steps, of=1200, created=time.time(), started=begun, ended=begun + steps,
-                     error=error, heartbeat=time.time())
+    run.write_status(state=state, job="train", step=steps, of=1200, created=time.time(), started=begun,
+                     ended=begun + steps, error=error, heartbeat=time.time())
     return run
 
 
