@@ -83,7 +83,7 @@ def pause(run: Run) -> None:
     Raises UserError when it is not training: other jobs are short, and can be stopped.
     """
     status = run.status()
-    if status.state != "running" or status.job != "train":
+    if not status.active or status.job not in ("", "train"):  # no job yet: it may well be training soon
         doing = f"at {status.job}" if status.active and status.job else status.state
         raise UserError(f"run {run.name} is {doing}, and only training can be paused.", where=run.name)
     run.request("pause")
