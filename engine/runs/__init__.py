@@ -63,8 +63,7 @@ def resume(run: Run) -> Run:
     if status.active and run.requested("pause", take=True):
         return run  # it had not paused yet
     if status.active:
-        raise UserError(f"run {run.name} is already running (process {status.pid}); watch it, or stop it first.",
-                        where=run.name)
+        raise run.busy()
     if status.state == "finished":
         raise UserError(f"run {run.name} is finished; start a new run to train further.", where=run.name)
     launch(run)

@@ -124,10 +124,14 @@ class Run:
                     break
                 except OSError:  # a viewer tests the lock for some microseconds; a worker keeps it
                     if attempt == 19:
-                        raise UserError(f"run {self.name} is already running (process {self.status().pid}); "
-                                        "watch it, or stop it first.", where=self.name) from None
+                        raise self.busy() from None
                     time.sleep(0.05)
             yield
+
+    def busy(self) -> UserError:
+        """The answer to whoever would start a second worker."""
+        return UserError(f"run {self.name} is already running (process {self.status().pid}); "
+                         "watch it, or stop it first.", where=self.name)
 
     def locked(self) -> bool:
         """Whether a worker on this machine holds the run."""

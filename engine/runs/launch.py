@@ -14,7 +14,6 @@ import sys
 import time
 from pathlib import Path
 
-from engine.config import UserError
 from engine.runs.folder import Run
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -24,8 +23,7 @@ _children: list[subprocess.Popen[bytes]] = []
 def launch(run: Run) -> None:
     """Start a worker on the run folder and return at once. The log takes its output."""
     if run.locked():
-        raise UserError(f"run {run.name} is already running (process {run.status().pid}); watch it, or stop it first.",
-                        where=run.name)
+        raise run.busy()
     reap()
     for kind in ("stop", "pause", "resume"):
         run.requested(kind, take=True)
