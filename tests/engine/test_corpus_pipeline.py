@@ -195,7 +195,7 @@ def test_what_cannot_be_trained_on_is_refused_in_one_sentence(workspace, mine, s
 
 def test_a_full_disk_is_told_before_the_work(workspace, mine, monkeypatch):
     monkeypatch.setattr(files.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000})())
-    with pytest.raises(UserError, match=r"GiB free and about .* needed"):
+    with pytest.raises(UserError, match=r"has 0 MiB free, and about \d+ MiB are needed"):
         made(workspace)
     assert list(workspace.place("datasets").iterdir()) == []
 

@@ -147,6 +147,8 @@ def test_a_run_outlives_the_process_that_started_it(world, uninterrupted):
 
     with pytest.raises(UserError, match=r"run orphan is already running \(process \d+\)"):
         runs.resume(run)
+    runs.pause(run)  # a toy run would be over before the second process has begun
+    until(lambda: run.status().state == "paused", "the run is paused")
     second = subprocess.run([sys.executable, "-m", "engine", "work", str(run.path)], capture_output=True, text=True,
                             timeout=60)
     assert second.returncode == 2
