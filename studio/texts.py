@@ -63,9 +63,8 @@ def ledger(rows: Sequence[Mapping[str, Any]], most: int = 12) -> Markup:
 
 
 def _entry(row: Mapping[str, Any]) -> Markup:
-    sides = [("before" if row["action"] == "edited" else "text", row["before"])]
-    if row["action"] == "edited":
-        sides.append(("after", row["after"]))
+    other = {"edited": ("before", "after"), "added": ("came", "added")}.get(row["action"])
+    sides = list(zip(other, (row["before"], row["after"]), strict=True)) if other else [("text", row["before"])]
     pair = join(txt('<div class="side"><small>{}</small><p class="prose">{}</p></div>', *side) for side in sides)
     return txt('<article class="excerpt"><header><i class="tag {0}">{0}</i><b>{1}</b><span>{2}</span><code>{3}</code>'
                '</header><div class="pair">{4}</div></article>',
