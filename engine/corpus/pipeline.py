@@ -21,8 +21,9 @@ from xxhash import xxh3_128
 from engine import files
 from engine.config import UserError
 from engine.corpus import CorpusConfig, Source
-from engine.corpus.before_after import BeforeAfter, digest
+from engine.corpus.before_after import BeforeAfter
 from engine.corpus.bias_report import FILE
+from engine.corpus.bias_table import digest
 from engine.corpus.card import card
 from engine.corpus.intake import DOCUMENTS, Intake
 from engine.corpus.leak import leak, stored
