@@ -2,7 +2,8 @@
 
     ledger.parquet     one row for each document that a step dropped, edited, pardoned or put into a cluster:
                        where it differs, before and after
-    quarantine.jsonl   one line for each record that could not be read: file, line, reason
+    quarantine.jsonl   one line for each record that could not be read: file, line, reason, and the
+                       offset at which a file breaks off: how many bytes of its content, unpacked, were read
 """
 
 from __future__ import annotations
@@ -91,7 +92,8 @@ class Ledger:
     def reject(self, rejected: Rejected) -> None:
         """Enter a record that could not be read."""
         self.quarantined += 1
-        row = {"file": rejected.file, "line": rejected.line or None, "reason": rejected.reason}
+        row = {"file": rejected.file, "line": rejected.line or None, "offset": rejected.offset,
+               "reason": rejected.reason}
         if self._file:
             self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
         elif len(self.quarantine) < self._examples:
