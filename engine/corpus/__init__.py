@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from pydantic import model_validator
+from pydantic import model_serializer, model_validator
 
 from engine.config import Config, Part, setting, wrong
 from engine.table import Table
@@ -72,6 +72,14 @@ class Step(Part):
     """
 
     table: ClassVar[Table] = STEPS
+
+    enabled: bool = setting(True, "Whether the step is done; one that is off keeps its settings", advanced=True)
+
+    @model_serializer(mode="wrap")
+    def _with_kind(self, handler: Any) -> dict[str, Any]:
+        # Said only of a step that is off: a recipe stays short, and its datasets keep their fingerprints.
+        values = super()._with_kind(handler)
+        return {name: value for name, value in values.items() if name != "enabled" or not value}
 
     def edited(self, text: Expression) -> Expression:
         """The text as it goes on."""
@@ -167,6 +175,10 @@ class CorpusConfig(Config):
     pardons: tuple[Pardon, ...] = setting((), "Documents that are kept although a step would drop them", advanced=True)
     validation_fraction: float = setting(
         0.05, "Share of the documents held out for validation, chosen by a hash of their content", gt=0, le=0.5)
+
+    def active(self) -> CorpusConfig:
+        """The same without the steps that are switched off: what is done, and what a dataset's fingerprint tells."""
+        return self.model_copy(update={"steps": tuple(step for step in self.steps if step.enabled)})
 
 
 from engine.corpus import clean, markup, passages  # noqa: E402, F401, I001  the menu, in order

@@ -50,6 +50,7 @@ def curate(config: CorpusConfig, workspace: Workspace, name: str, progress: Prog
     when the disk has no room; Stopped comes out of `progress`. Neither leaves a folder behind; what was
     done by then is found again in the workspace's stages.
     """
+    config = config.active()
     inputs, compared = _inputs(config, workspace)
     total = sum(file.size for _, found in inputs for file in found)
     sources = [_contents(source, found, total, progress) for source, found in inputs]
@@ -91,6 +92,7 @@ def preview(config: CorpusConfig, workspace: Workspace, limit: int = 1000) -> di
     "quarantine", "problem" (a sentence if what is left cannot be trained on, else empty), "files" (how many
     there are) and "sampled" (whether something was left unread). Raises UserError when a source cannot be read.
     """
+    config = config.active()
     inputs, compared = _inputs(config, workspace)
     num_files = sum(len(found) for _, found in inputs)
     sampled = [(source, _spread(found, limit // len(inputs), 8 * SAMPLE // len(inputs))) for source, found in inputs]
