@@ -161,7 +161,7 @@ class Ledger:
                     continue
             text = before["text"][at].as_py()
             old, new = (excerpts(text, after[at].as_py()) if after is not None else (text[:EXCERPT], ""))
-            rows.append({"id": id_, "source": source, "step": self.tallies[step].step, "action": action,
+            rows.append({"id": id_, "source": source, "step": self.tallies[step].step, "place": step, "action": action,
                          "reason": reason, "before": old, "after": new, "bytes": size,
                          **{name: about[name][at] for name in ABOUT}})
         if self._table:
