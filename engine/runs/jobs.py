@@ -76,6 +76,9 @@ def export(worker: Worker, recipe: Recipe) -> Recipe:
     worker.run.event("parity", **parity)
     if not parity["passed"]:  # no bundle was made
         raise UserError(f"The exported model is not the same model: {parity['sentence']}", where=worker.run.name)
+    for row in parity.get("costs", ()):
+        if not row["passed"]:
+            worker.run.event("warning", sentence=f"{row['sentence']} It is not in the bundle.")
     worker.keep(bundle=_relative(worker, bundle))
     return recipe
 
