@@ -86,7 +86,7 @@ def _dataset(worker: Worker, recipe: Recipe) -> Path:
     if found := _made(worker, recipe, "dataset"):
         return found
     folder = make(recipe.corpus, worker.workspace, recipe.name, worker.progress)
-    worker.keep(dataset=_relative(worker, folder))
+    _keep(worker, "dataset", folder)
     _tell_of_quarantine(worker, folder)
     return folder
 
@@ -112,8 +112,15 @@ def _tokens(worker: Worker, recipe: Recipe) -> Path:
     if found := _made(worker, recipe, "tokens"):
         return found
     folder = make(recipe.tokens, _dataset(worker, recipe), worker.workspace, recipe.name, worker.progress)
-    worker.keep(tokens=_relative(worker, folder))
+    _keep(worker, "tokens", folder)
     return folder
+
+
+def _keep(worker: Worker, kind: str, folder: Path) -> None:
+    """Remember what was made, and say so if an earlier run had made it already."""
+    worker.keep(**{kind: _relative(worker, folder)})
+    if (folder / files.MANIFEST).stat().st_mtime < worker.begun:
+        worker.run.event("reused", what=kind, path=_relative(worker, folder))
 
 
 def _made(worker: Worker, recipe: Recipe, kind: str) -> Path | None:
