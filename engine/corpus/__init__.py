@@ -137,7 +137,8 @@ class Whole(Step):
         """The batch with its verdict, as `begin` gives it; here the verdict is one row for each document.
 
         Besides `reason` these columns go into the ledger: cluster (int64), kept (id of the document that stays
-        for it), similarity (float). A column `group` (uint64) puts documents on one side of the split.
+        for it), kept_source (that one's source), similarity (float). A column `group` (uint64)
+        puts documents on one side of the split.
         """
         for name in verdict.column_names:
             batch = batch.append_column(name, verdict[name])

@@ -24,8 +24,9 @@ from engine.corpus.card import card
 from engine.corpus.contents import Changed, Contents
 from engine.corpus.intake import DOCUMENTS, Intake
 from engine.corpus.leak import leak, stored
-from engine.corpus.ledger import Ledger
+from engine.corpus.ledger import Ledger, in_tokens
 from engine.corpus.passes import Passes
+from engine.corpus.profile import compared
 from engine.corpus.readers import Document, Rejected, read
 from engine.corpus.records import PIECE
 from engine.corpus.sources import File, compression_of, find, skipped
@@ -34,8 +35,8 @@ from engine.corpus.splits import Dataset, Split
 from engine.progress import Progress
 from engine.workspace import Workspace
 
-VERSION = 2
-"""Raised when the same inputs and settings give other documents than before."""
+VERSION = 3
+"""Raised when the same inputs and settings give other documents, or another ledger, than before."""
 
 SAMPLE = 8 << 20
 """Characters that a preview looks at."""
@@ -89,7 +90,7 @@ def _curate(config: CorpusConfig, workspace: Workspace, name: str, progress: Pro
         intake = Intake(inputs, reading, spill, mark)
         passes = Passes(config, intake, spill, mark, lambda step: _texts(compared[step]), references, told.shard)
         told.num_passes = passes.num_passes
-        with Ledger([step.kind for step in config.steps], folder) as ledger, \
+        with Ledger([step.kind for step in config.steps], folder, source_of=_source_of(inputs)) as ledger, \
                 Dataset(folder, config.validation_fraction) as dataset:
             try:
                 for shard in flow(passes, ledger):
@@ -143,7 +144,7 @@ def preview(config: CorpusConfig, workspace: Workspace, limit: int = 1000) -> di
     spill = Spill()
     passes = Passes(config, Intake(sampled, reading, spill, ""), spill, "", lambda step: _texts(compared[step]),
                     [None] * len(config.steps))
-    ledger = Ledger([step.kind for step in config.steps], examples=20)
+    ledger = Ledger([step.kind for step in config.steps], examples=20, source_of=_source_of(inputs))
     split = Split(config.validation_fraction)
     kept = pa.concat_tables([DOCUMENTS.empty_table(), *flow(passes, ledger)])
     sides = split.add(kept)
@@ -162,6 +163,7 @@ def flow(passes: Passes, ledger: Ledger) -> Iterator[pa.Table]:
     """The documents that come out of the steps, shard by shard (id, text, source, group); `ledger` keeps account."""
     passes.settle()
     for _, shard in passes.documents(len(passes.steps), ledger.enter):
+        ledger.after.add(shard)
         yield shard
     for rejected in passes.intake.rejected():
         ledger.reject(rejected)
@@ -203,6 +205,11 @@ def _skipped(config: CorpusConfig, workspace: Workspace) -> list[dict[str, Any]]
     return [asdict(left) for source in config.sources if (left := skipped(source, workspace))]
 
 
+def _source_of(inputs: Inputs) -> dict[str, str]:
+    """The path of the source, as it was typed, that each file belongs to; the first one if several do."""
+    return {file.name: source.path for source, found in reversed(inputs) for file in found}
+
+
 def _texts(references: Inputs) -> dict[str, Iterable[str]]:
     """The texts of each reference, by its path."""
     def texts(source: Source, found: list[File]) -> Iterator[str]:
@@ -220,11 +227,22 @@ def _texts(references: Inputs) -> dict[str, Iterable[str]]:
 
 
 def summary(ledger: Ledger, split: Split) -> dict[str, Any]:
-    """The dataset in figures: what is left, and how each step came to it."""
-    return {"documents": split.documents, "bytes": split.bytes, "train_documents": split.documents - split.validation,
+    """The dataset in figures, as the manifest holds them under "summary": what is left, and how it came to it.
+
+    documents, bytes, train_documents, val_documents, quarantined
+    steps      a `Tally.summary` for each step that is on, in their order, and tokens (see `in_tokens`)
+    lengths_read, lengths      histograms of characters, of all documents read and kept (see `Lengths.histogram`)
+    sources, signals, looked_at    before and after, see `profile.compared`; `languages` of a step that tells them
+                               is in its tally: {code: {documents_in, documents_out, bytes_in, bytes_out}}
+    lost       of a step that drops copies, in its tally: [{source, to, documents}], which source lost to which
+    skipped    what the sources hold besides: a `sources.Skipped` each, as a dict;  leak     see `leak.leak`
+    """
+    return in_tokens({
+            "documents": split.documents, "bytes": split.bytes, "train_documents": split.documents - split.validation,
             "val_documents": split.validation, "quarantined": ledger.quarantined,
             "steps": [tally.summary() for tally in ledger.tallies], "lengths": split.lengths.histogram(),
-            "lengths_read": ledger.read.histogram() if ledger.tallies else split.lengths.histogram()}
+            "lengths_read": ledger.read.histogram() if ledger.tallies else split.lengths.histogram(),
+            **compared(ledger.before if ledger.tallies else ledger.after, ledger.after)})
 
 
 def shortage(config: CorpusConfig, ledger: Ledger, split: Split) -> str:
