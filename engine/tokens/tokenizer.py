@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Encoding, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from engine.config import UserError
 from engine.tokens import END_OF_TEXT, ENDS, TokensConfig
@@ -137,7 +137,11 @@ def pieces(tokenizer: Tokenizer, text: str) -> list[tuple[int, str]]:
 
     A character of several tokens stands at the first of them; the others are empty.
     """
-    encoding = tokenizer.encode(text, add_special_tokens=False)
+    return cut_text(tokenizer.encode(text, add_special_tokens=False), text)
+
+
+def cut_text(encoding: Encoding, text: str) -> list[tuple[int, str]]:
+    """The same of a text that was encoded."""
     found, done = [], 0
     for token, (_, end) in zip(encoding.ids, encoding.offsets, strict=True):
         found.append((token, text[done:max(done, end)]))
