@@ -159,5 +159,6 @@ def sidecars(config: ModelConfig, tokenizer: Path) -> dict[str, str]:
     for name, value in (("tokenizer_config.json", settings), ("special_tokens_map.json", tokens)):
         beside = tokenizer.with_name(name)
         known = files.read_json(beside) if beside.exists() else {}
-        made[name] = json.dumps({**value, **(known if isinstance(known, dict) else {})}, indent=2, ensure_ascii=False) + "\n"
+        merged = {**value, **known} if isinstance(known, dict) else value
+        made[name] = json.dumps(merged, indent=2, ensure_ascii=False) + "\n"
     return made

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +57,8 @@ def tokenize(config: TokensConfig, dataset: Path, workspace: Workspace, name: st
         settings["tokenizer"] = files.fingerprint_file(given)
     source = files.read_json(dataset / files.MANIFEST)
     made_from = {"layout": LAYOUT, "dataset": source["fingerprint"], **settings}
-    return workspace.make("tokens", name, made_from, lambda folder: _build(folder, config, given, template, dataset, progress))
+    return workspace.make("tokens", name, made_from,
+                          lambda folder: _build(folder, config, given, template, dataset, progress))
 
 
 def _build(folder: Path, config: TokensConfig, given: Path | None, template: str, dataset: Path,
@@ -137,8 +138,15 @@ def _measure(dataset: Path, split: str) -> tuple[int, int]:
 
 
 def _texts(dataset: Path, split: str) -> Iterator[pa.Array]:
-    import pyarrow as pa
     import pyarrow.compute as pc
+
+    for rows in rows_of(dataset, ("text", "split")):
+        yield rows.filter(pc.equal(rows.column("split"), split)).column("text")
+
+
+def rows_of(dataset: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """The documents of a dataset in their order, with those of the columns that it has; UserError if it is damaged."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     paths = sorted(dataset.glob("documents-*.parquet"))
@@ -147,8 +155,8 @@ def _texts(dataset: Path, split: str) -> Iterator[pa.Array]:
     for path in paths:
         try:
             with pq.ParquetFile(path) as file:
-                for rows in file.iter_batches(batch_size=256, columns=["text", "split"]):
-                    yield rows.filter(pc.equal(rows.column("split"), split)).column("text")
+                there = [name for name in columns if name in file.schema_arrow.names]
+                yield from file.iter_batches(batch_size=256, columns=there)
         except (pa.ArrowException, OSError, KeyError) as error:
             raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}); delete {dataset.name} and curate "
                             "the corpus again.", where=str(path)) from None

@@ -91,16 +91,18 @@ def test_a_preset_s_tokens_stand_whole(tokenizer):
     "{% for %}", "{% generation %}", "{{ messages | no_such_filter }}",
 ])
 def test_a_template_that_is_broken_or_reaches_out_gets_a_sentence(template):
-    with pytest.raises(UserError, match="chat template") as caught:
+    try:
         text, _ = chat.render(template, SHORT)
-        assert not text, "nothing was reached"
-        raise UserError("The chat template refuses: rendered to nothing", where="tokens.chat_template")
-    assert caught.value.where == "tokens.chat_template"
+    except UserError as error:
+        assert "chat template" in error.sentence
+        assert error.where == "tokens.chat_template"
+    else:
+        assert not text, "something was reached"
 
 
 @pytest.mark.parametrize("messages", [[], [{"content": "x"}], ["text"], [{"role": "boss", "content": "x"}]])
 def test_what_is_no_conversation_is_refused(messages):
-    with pytest.raises(UserError, match="role|no messages"):
+    with pytest.raises(UserError, match=r"role|no messages"):
         chat.render(CHAT_TEMPLATES["plain"].template, messages)
 
 
