@@ -22,6 +22,7 @@ import torch
 
 from engine.config import UserError
 from engine.model.generate import generate
+from engine.optim.averages import evaluated
 from engine.progress import Stopped
 from engine.recipe import Recipe
 from engine.runs import checkpoint
@@ -77,9 +78,10 @@ class Boundary(lightning.Callback):
             self._write(step)
         if not (validates or samples or asked):
             return
-        val_loss = self._validate() if validates else None
-        if samples:
-            self._sample()
+        with evaluated(trainer.optimizers[0]):
+            val_loss = self._validate() if validates else None
+            if samples:
+                self._sample()
         if stops:
             self.worker.state("stopping")
         elif "pause" in asked and not ends:
