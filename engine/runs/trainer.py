@@ -56,7 +56,8 @@ def train(worker: Worker, recipe: Recipe, tokens: Path) -> Path:
     stage.steps, stage.tokens = position.step, position.tokens
     data = TokenData(tokens, recipe.model.context_length, recipe.train.micro_batch_size, recipe.seed,
                      first_batch=position.step * recipe.train.accumulation,
-                     validation_batches=recipe.train.validation_batches)
+                     validation_batches=recipe.train.validation_batches, packing=recipe.tokens.packing,
+                     document_mask=recipe.tokens.document_mask)
     boundary = Boundary(worker, recipe, stage, data, tokens / "tokenizer.json", position, begun)
     _fit(worker, recipe, position, stage, data, boundary)
     return checkpoint.best(run)
