@@ -28,4 +28,4 @@ for name, wanted in json.loads((folder / "expected.json").read_text()).items():
             generator.generate_next_token()
             new.append(int(generator.get_next_tokens()[0]))
         equal = sum(a == b for a, b in zip(new, text["new"], strict=False))
-        print(f"{name:16} {file:22} {equal} of {len(wanted['new'])} tokens equal")
+        print(f"{name:16} {file:22} {equal} of {len(text['new'])} tokens equal")

@@ -29,4 +29,4 @@ for name, wanted in json.loads((folder / "expected.json").read_text()).items():
         mask[0, :3] = 0
         left = model.generate(padded, attention_mask=mask, **settings)[0, padded.shape[1]:].tolist()
         equal = [sum(a == b for a, b in zip(one, text["new"], strict=False)) for one in (alone, left)]
-        print(f"{name:16} {file:22} {equal[0]} of {len(wanted['new'])} tokens equal, padded on the left {equal[1]}")
+        print(f"{name:16} {file:22} {equal[0]} of {len(text['new'])} tokens equal, padded on the left {equal[1]}")
