@@ -12,6 +12,7 @@ from rich.table import Table as Grid
 
 from engine import files, runs
 from engine.config import Config, Part, settings
+from engine.runs import energy
 from engine.runs.folder import START, Run
 from engine.workspace import Workspace
 
@@ -91,6 +92,7 @@ class _Bars:
 
 def _conclude(run: Run, workspace: Workspace, console: Console) -> int:
     status, made = run.status(), run.made()
+    _tell_of_energy(run, console)
     if status.state in ("failed", "lost"):
         console.print(f"[red]{status.state}:[/] {escape(status.error or 'the worker died.')}",
                       soft_wrap=True)
@@ -117,6 +119,13 @@ def _conclude(run: Run, workspace: Workspace, console: Console) -> int:
     elif "dataset" in made:
         console.print(f"dataset: {escape(str(workspace.path / made['dataset']))}", soft_wrap=True)
     return 0
+
+
+def _tell_of_energy(run: Run, console: Console) -> None:
+    used = energy.account(run.rows("metrics")[0], run.rows("events")[0])
+    if used:
+        console.print(f"energy: {used['kwh']:.3g} kWh {used['value']}, {used['cost']:.2g} {used['currency']}, "
+                      f"{used['co2e_kg'] * 1000:.3g} g CO2e")
 
 
 def _speak(bundle: Any, prompt: str, console: Console) -> None:

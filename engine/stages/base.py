@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from engine.model.decoder import Decoder
 from engine.optim import Optimizer, Schedule
 from engine.stages import StageConfig, TrainConfig
+from engine.stages.spikes import Spikes
 
 
 class NotFinite(Exception):
@@ -38,6 +39,7 @@ class Step(NamedTuple):
     lr: float
     loss: Tensor       # mean over the tokens of the step, in nats
     grad_norm: Tensor  # before clipping
+    skipped: bool = False  # a spike, whose update was left out
 
 
 class Stage(lightning.LightningModule):
@@ -56,6 +58,7 @@ class Stage(lightning.LightningModule):
         self.optim, self.schedule, self.seed = optim, schedule, seed
         self.steps = self.tokens = 0
         self._count, self._total = 0, torch.zeros(())
+        self.spikes = Spikes() if train.skip_spikes else None
 
     def loss(self, batch: Any) -> tuple[Tensor, int]:
         """The loss summed over the tokens of a batch that count, in nats, and how many these are."""
@@ -105,6 +108,12 @@ class Stage(lightning.LightningModule):
         self.last = Step(self.steps + 1, self.tokens + self._count, optimizer.param_groups[0]["lr"],
                          self._total / self._count, norm)
         self._refuse_not_finite(optimizer)
+        if self.spikes is not None and self.spikes.found(float(self.last.loss), float(self.last.grad_norm)):
+            self.last = self.last._replace(skipped=True)
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = None  # which every optimizer passes over
+            return
         if self.train_config.max_grad_norm:
             scale = scale * (self.train_config.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
         torch._foreach_mul_(grads, scale)

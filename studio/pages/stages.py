@@ -16,6 +16,7 @@ from studio.fields import label
 from studio.forms import Form
 from studio.layout import stack
 from studio.page import Page
+from studio.plan_card import PlanCard
 from studio.run_parts import JOB_WORDS
 from studio.views import Fragment, card, icon, join, number, press, size, tiles, txt
 
@@ -40,15 +41,18 @@ class Train(Page):
         form = Form("train", self.session)
         stage = Form("stage", self.session)
         top = Form("", self.session, only=("name", "seed", "jobs"))
+        self.plan = PlanCard(self.session)
+        self.plan.tick()
         self._estimate()
         head = pn.Row(self.ready, self.start, sizing_mode="stretch_width", margin=0, styles={"gap": "20px"})
-        return stack(card(head), card(top, recipes, title="Run"),
+        return stack(card(head), self.plan, card(top, recipes, title="Run"),
                          card(form, title="Training"), card(stage, title="Loss"))
 
     def shown(self) -> None:
         self._estimate()
 
     def tick(self) -> None:
+        self.plan.tick()
         if self.start.loading:
             self.start.param.update(loading=False)
 
