@@ -161,16 +161,20 @@ def takes_bundle(command: argparse.ArgumentParser) -> None:
     command.add_argument("--top-k", type=int, default=0, metavar="K", help="choose among the K likeliest; 0 is all")
     command.add_argument("--top-p", type=float, default=1.0, metavar="P", help="choose among the likeliest up to P")
     command.add_argument("--seed", type=int, metavar="S", help="the same seed gives the same text")
+    command.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
+    command.add_argument("--precision", default="float32", metavar="P",
+                         help="which of the bundle's graphs: float32, float16, int8, int8_dynamic or int4 (float32)")
 
 
 def generate(arguments: argparse.Namespace) -> int:
     from engine import inference
 
     folder = Workspace(arguments.workspace).place("bundles") / arguments.bundle
-    model = inference.load(folder if folder.is_dir() else Path(arguments.bundle))
+    model = inference.load(folder if folder.is_dir() else Path(arguments.bundle), precision=arguments.precision)
     print(arguments.prompt, end="", flush=True)
     for piece in model.stream(arguments.prompt, max_new_tokens=arguments.max_new_tokens, seed=arguments.seed,
-                              temperature=arguments.temperature, top_k=arguments.top_k, top_p=arguments.top_p):
+                              temperature=arguments.temperature, top_k=arguments.top_k, top_p=arguments.top_p,
+                              stop=arguments.stop):
         print(piece, end="", flush=True)
     print()
     return 0

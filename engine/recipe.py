@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import model_validator
+from pydantic import ValidationError, model_validator
 
-from engine.config import Config, UserError, read, setting, wrong
+from engine.config import Config, UserError, problems, read, setting, wrong
 from engine.corpus import CorpusConfig
 from engine.evaluate import EvaluateConfig
 from engine.export import ExportConfig
@@ -95,7 +95,12 @@ class Recipe(Config):
             raise UserError(f"{where}{line} is not YAML: {getattr(error, 'problem', error)}.", where=where) from None
         if not isinstance(values, dict):
             raise UserError(f"{where} holds no settings; it must be a mapping such as 'name: my-run'.", where=where)
-        return read(cls, values, where)
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            found = problems(error)
+            told = "; ".join(f"line {_line(text, problem.field)}: {problem}" for problem in found)
+            raise UserError(f"{where} {told}", where=found[0].field) from None
 
     @classmethod
     def load(cls, source: str | Path) -> Self:
@@ -124,6 +129,22 @@ class Recipe(Config):
                                 "check its brackets and quotes.", where=path) from None
             place(values, path.strip().split("."), value)
         return read(type(self), values)
+
+
+def _line(text: str, field: str) -> int:
+    """The line of a YAML text on which a dotted field stands, or else the innermost part of it that is there."""
+    node, line = yaml.compose(text, Loader=yaml.SafeLoader), 1
+    for key in field.split("."):
+        if isinstance(node, yaml.MappingNode):
+            inner = next(((k, v) for k, v in node.value if k.value == key), None)
+        elif isinstance(node, yaml.SequenceNode) and key.isdigit() and int(key) < len(node.value):
+            inner = (node.value[int(key)],) * 2
+        else:
+            inner = None
+        if inner is None:
+            break
+        line, node = inner[0].start_mark.line + 1, inner[1]
+    return line
 
 
 def place(values: dict[str, Any], path: list[str], value: Any) -> None:

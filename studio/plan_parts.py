@@ -121,6 +121,6 @@ def machines(rows: Sequence[Estimate], machine: Machine, currency: str) -> Marku
     told = ("Estimated: arithmetic from public figures, nothing was measured. "
             f"{machine.name}: {machine.tflops:g} TFLOP/s, {machine.memory_gb:g} GB at {machine.bandwidth_gb:,.0f} "
             f"GB/s, {machine.watts:g} W ({machine.source}); {machine.price:g} {currency} an hour "
-            f"({machine.price_source}, {machine.date}). DDP holds the whole model on each device; FSDP cuts it over all of them, where it would "
-            "not fit.")
+            f"({machine.price_source}, {machine.date}). DDP holds the whole model on each device; FSDP cuts it over "
+            "all of them, where it would not fit.")
     return txt('<p class="line">{}</p><div class="scroll"><table>{}{}</table></div>', told, head, join(map(line, rows)))

@@ -19,6 +19,7 @@ LIGHTNING = {"engine/stages/base.py", "engine/runs/trainer.py", "engine/runs/cal
 MAY_IMPORT: dict[str, set[str]] = {
     **{noun: {noun, *PATH[:place]} for place, noun in enumerate(PATH)},
     "corpus": {"corpus"},
+    "export": {*PATH, "inference"},  # a bundle is proven by the client that ships with it
     "model": {"model"},  # the model knows nothing of data
     "inference": {"inference", "tokens"},
     "recipe": set(PATH),

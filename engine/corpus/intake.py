@@ -29,7 +29,8 @@ DOCUMENTS = pa.schema([("id", pa.string()), ("text", pa.large_string()), ("sourc
                        ("group", pa.uint64())])
 """What goes from step to step; `group` is null but for documents that must be on one side of the split."""
 
-REJECTED = pa.schema([("file", pa.string()), ("line", pa.int64()), ("reason", pa.string())])
+REJECTED = pa.schema([("file", pa.string()), ("line", pa.int64()), ("reason", pa.string()),
+                      ("offset", pa.int64())])
 Read = Callable[[File], Iterator[Document | Rejected]]
 
 
@@ -49,6 +50,7 @@ class Intake:
     def __init__(self, inputs: list[tuple[Source, list[File]]], read: Read, spill: Spill, mark: str) -> None:
         self._inputs, self._read, self._spill, self._mark = inputs, read, spill, mark
         self.num_shards = 0                      # unknown until all were read
+        self.sources = {file.name: source for source, found in reversed(inputs) for file in found}   # the first counts
 
     def shards(self) -> Iterator[tuple[int, pa.Table]]:
         """Number and documents of each shard, in the order of the sources.

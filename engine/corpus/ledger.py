@@ -2,7 +2,8 @@
 
     ledger.parquet     one row for each document that a step dropped, edited, pardoned or put into a cluster:
                        where it differs, before and after
-    quarantine.jsonl   one line for each record that could not be read: file, line, reason
+    quarantine.jsonl   one line for each record that could not be read: file, line, reason, and the
+                       offset at which a file breaks off: how many bytes of its content, unpacked, were read
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ EXCERPT = 240
 ROWS = pa.schema([("id", pa.string()), ("source", pa.string()), ("step", pa.string()), ("action", pa.string()),
                   ("reason", pa.string()), ("before", pa.string()), ("after", pa.string()), ("bytes", pa.int64()),
                   ("cluster", pa.int64()), ("kept", pa.string()), ("similarity", pa.float32())])
-"""`action` is dropped, edited, pardoned (kept by a rule, with the step's reason) or tagged (in a cluster, and kept)."""
+"""`action` is dropped, edited, pardoned (kept by a rule, with the step's reason), tagged (in a cluster, and kept) or
+added (made by a step from the document of that id)."""
 
 ABOUT = ("cluster", "kept", "similarity")
 
@@ -91,7 +93,8 @@ class Ledger:
     def reject(self, rejected: Rejected) -> None:
         """Enter a record that could not be read."""
         self.quarantined += 1
-        row = {"file": rejected.file, "line": rejected.line or None, "reason": rejected.reason}
+        row = {"file": rejected.file, "line": rejected.line or None, "offset": rejected.offset,
+               "reason": rejected.reason}
         if self._file:
             self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
         elif len(self.quarantine) < self._examples:
@@ -128,6 +131,10 @@ class Ledger:
             spared = on.filter(pc.is_valid(on["pardoned"]))
             tally.pardoned += len(spared)
             self._write(step, "pardoned", before.take(spared["row"]), None, spared["pardoned"].to_pylist(), spared)
+        if "added" in after.column_names:
+            fresh = on.filter(pc.fill_null(on["added"], False))
+            self._write(step, "added", before.take(fresh["row"]), fresh["text"],
+                        [_each_once(kinds) for kinds in fresh["kinds"].to_pylist()], fresh)
         if "cluster" in after.column_names:
             tagged = on.filter(pc.is_valid(on["cluster"]))
             tally.tagged += len(tagged)
@@ -141,7 +148,7 @@ class Ledger:
             return [""] * len(edited)
         for count in pc.value_counts(pc.list_flatten(on["kinds"])).to_pylist():
             tally.kinds[count["values"]] += count["counts"]
-        return [", ".join(dict.fromkeys(kinds or ())) for kinds in edited["kinds"].to_pylist()]
+        return [_each_once(kinds) for kinds in edited["kinds"].to_pylist()]
 
     def _write(self, step: int, action: str, before: pa.Table, after: pa.ChunkedArray | None, reasons: list[str],
                judged: pa.Table) -> None:
@@ -159,7 +166,7 @@ class Ledger:
                     continue
             text = before["text"][at].as_py()
             old, new = (excerpts(text, after[at].as_py()) if after is not None else (text[:EXCERPT], ""))
-            rows.append({"id": id_, "source": source, "step": self.tallies[step].step, "action": action,
+            rows.append({"id": id_, "source": source, "step": self.tallies[step].step, "place": step, "action": action,
                          "reason": reason, "before": old, "after": new, "bytes": size,
                          **{name: about[name][at] for name in ABOUT}})
         if self._table:
@@ -172,6 +179,10 @@ class Ledger:
         """The step that dropped most, if any dropped something."""
         worst = max(self.tallies, key=lambda tally: tally.dropped, default=None)
         return worst if worst and worst.dropped else None
+
+
+def _each_once(kinds: list[str] | None) -> str:
+    return ", ".join(dict.fromkeys(kinds or ()))
 
 
 def _counted(number: int) -> pa.ChunkedArray:

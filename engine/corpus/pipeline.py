@@ -1,7 +1,7 @@
 """Pipeline: sources -> steps -> a dataset of Parquet files with its ledger.
 
     documents-00000.parquet ...   id, text, source, split ("train" or "val"), group (of near duplicates, mostly none)
-    ledger.parquet  quarantine.jsonl  README.md (the data card)  manifest.json
+    ledger.parquet  quarantine.jsonl  bias.json (what was measured)  README.md (the data card)  manifest.json
 
 Documents flow in shards of 32 MB through one step after the other, so memory does not grow with the corpus.
 The order is that of the sources, so the same inputs and settings give the same bytes. What was done to each
@@ -11,24 +11,26 @@ shard is kept in the workspace's stages/ (`spill`), so that a curation that was 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from xxhash import xxh3_128
 
 from engine import files
 from engine.config import UserError
 from engine.corpus import CorpusConfig, Source
+from engine.corpus.before_after import BeforeAfter, digest
+from engine.corpus.bias_report import FILE
 from engine.corpus.card import card
+from engine.corpus.contents import Changed, Contents
 from engine.corpus.intake import DOCUMENTS, Intake
 from engine.corpus.leak import leak, stored
 from engine.corpus.ledger import Ledger
 from engine.corpus.passes import Passes
 from engine.corpus.readers import Document, Rejected, read
 from engine.corpus.records import PIECE
-from engine.corpus.sources import File, compression_of, find
+from engine.corpus.sources import File, compression_of, find, skipped
 from engine.corpus.spill import IN_MEMORY, Spill
 from engine.corpus.splits import Dataset, Split
 from engine.progress import Progress
@@ -48,35 +50,69 @@ def curate(config: CorpusConfig, workspace: Workspace, name: str, progress: Prog
 
     Raises UserError when a source cannot be read at all, when fewer than two documents are left, or
     when the disk has no room; Stopped comes out of `progress`. Neither leaves a folder behind; what was
-    done by then is found again in the workspace's stages.
+    done by then is found again in the workspace's stages. When a file changes while it is read, all begins anew;
+    one that changes then too is left out, and is in the quarantine.
     """
+    config = config.active()
+    restless: dict[Path, int] = {}
+    while True:
+        try:
+            return _curate(config, workspace, name, progress, {path for path, often in restless.items() if often > 1})
+        except Changed as changed:
+            restless[changed.file.path] = restless.get(changed.file.path, 0) + 1
+
+
+def _curate(config: CorpusConfig, workspace: Workspace, name: str, progress: Progress, left_out: set[Path]) -> Path:
+    """As `curate`, without the files to be `left_out`; raises Changed when another is not what it was."""
     inputs, compared = _inputs(config, workspace)
+    restless = [file for _, found in inputs for file in found if file.path in left_out]
+    inputs = [(source, [file for file in found if file.path not in left_out]) for source, found in inputs]
     total = sum(file.size for _, found in inputs for file in found)
-    sources = [_contents(source, found, total, progress) for source, found in inputs]
-    references = [[_contents(source, found, total, progress) for source, found in others] for others in compared]
+    contents = Contents(total, progress)
+    sources = [contents.of(source, found) for source, found in inputs]
+    references = [[contents.of(source, found) for source, found in others] for others in compared]
     made_from = {"version": VERSION, "settings": config.dump(), "sources": sources}
     if any(references):
         made_from["references"] = references
+    if restless:
+        made_from["left_out"] = [file.name for file in restless]
 
     def build(folder: Path) -> dict[str, Any]:
         size = sum(_size(file) for _, found in inputs for file in found)
         files.require_space(folder, size * (3 if size > IN_MEMORY else 1) + (16 << 20))
         spill = Spill(workspace.path / "stages")
-        mark = files.fingerprint("documents", VERSION, sources, [source.dump() for source in config.sources])
+        mark = files.fingerprint("documents", VERSION, sources, [_as_read(source) for source in config.sources])
         told = _Told(total, progress)
-        intake = Intake(inputs, lambda file: read(file, told.reading(file)), spill, mark)
+
+        def reading(file: File) -> Iterator[Document | Rejected]:
+            yield from read(file, told.reading(file))
+            contents.hold(file)
+
+        intake = Intake(inputs, reading, spill, mark)
         passes = Passes(config, intake, spill, mark, lambda step: _texts(compared[step]), references, told.shard)
         told.num_passes = passes.num_passes
+        measured = BeforeAfter(config)
         with Ledger([step.kind for step in config.steps], folder) as ledger, \
                 Dataset(folder, config.validation_fraction) as dataset:
-            for shard in flow(passes, ledger):
-                dataset.write(shard)
+            try:
+                for shard in flow(passes, ledger, measured):
+                    dataset.write(shard)
+            except Changed:
+                spill.drop(mark)
+                raise
+            for file in restless:
+                ledger.reject(Rejected(file.name, 0, "changed again and again while it was read, and was left out; "
+                                                     "copy it and name the copy"))
         if problem := shortage(config, ledger, dataset.split):
             raise UserError(problem, where="corpus.steps" if ledger.worst else "corpus.sources")
         dataset.finish()
+        shares = passes.shares()
         spill.tidy()
         progress(total, total, f"{dataset.documents} documents")
-        told_of = {**summary(ledger, dataset.split),
+        if found := measured.report(ledger):
+            files.write_json(folder / FILE, found)
+        told_of = {**summary(ledger, dataset.split), "shares": shares, "bias": digest(found),
+                   "skipped": _skipped(config, workspace),
                    "leak": leak(lambda: stored(folder), dataset.split.validation_bytes)}
         files.write(folder / "README.md", card(name, made_from, told_of))
         return told_of
@@ -91,6 +127,7 @@ def preview(config: CorpusConfig, workspace: Workspace, limit: int = 1000) -> di
     "quarantine", "problem" (a sentence if what is left cannot be trained on, else empty), "files" (how many
     there are) and "sampled" (whether something was left unread). Raises UserError when a source cannot be read.
     """
+    config = config.active()
     inputs, compared = _inputs(config, workspace)
     num_files = sum(len(found) for _, found in inputs)
     sampled = [(source, _spread(found, limit // len(inputs), 8 * SAMPLE // len(inputs))) for source, found in inputs]
@@ -115,22 +152,26 @@ def preview(config: CorpusConfig, workspace: Workspace, limit: int = 1000) -> di
                     [None] * len(config.steps))
     ledger = Ledger([step.kind for step in config.steps], examples=20)
     split = Split(config.validation_fraction)
-    kept = pa.concat_tables([DOCUMENTS.empty_table(), *flow(passes, ledger)])
+    measured = BeforeAfter(config)
+    kept = pa.concat_tables([DOCUMENTS.empty_table(), *flow(passes, ledger, measured)])
     sides = split.add(kept)
     if split.different > 1 and not split.fits():
         split = split.again()
         sides = split.add(kept)
     sample = pa.table({"text": kept["text"], "split": pa.array(sides, pa.string())})
-    return {**summary(ledger, split), "leak": leak(lambda: [sample], split.validation_bytes),
+    found = measured.report(ledger)
+    return {**summary(ledger, split), "skipped": _skipped(config, workspace),
+            "leak": leak(lambda: [sample], split.validation_bytes), "shares": passes.shares(), "bias": digest(found), "bias_report": found,
             "examples": kept.slice(0, 20).drop_columns("group").to_pylist(),
             "ledger": ledger.rows, "quarantine": ledger.quarantine, "problem": shortage(config, ledger, split),
             "files": num_files, "sampled": cut_short}
 
 
-def flow(passes: Passes, ledger: Ledger) -> Iterator[pa.Table]:
+def flow(passes: Passes, ledger: Ledger, measured: BeforeAfter) -> Iterator[pa.Table]:
     """The documents that come out of the steps, shard by shard (id, text, source, group); `ledger` keeps account."""
     passes.settle()
-    for _, shard in passes.documents(len(passes.steps), ledger.enter):
+    for _, shard in passes.documents(len(passes.steps), measured.entering(ledger.enter)):
+        measured.went(shard)
         yield shard
     for rejected in passes.intake.rejected():
         ledger.reject(rejected)
@@ -165,6 +206,16 @@ def _inputs(config: CorpusConfig, workspace: Workspace) -> tuple[Inputs, list[In
     """The files of the sources, and those that each step compares with."""
     return ([(source, find(source, workspace)) for source in config.sources],
             [[(source, find(source, workspace)) for source in step.references()] for step in config.steps])
+
+
+def _skipped(config: CorpusConfig, workspace: Workspace) -> list[dict[str, Any]]:
+    """What the sources hold besides the files that are read."""
+    return [asdict(left) for source in config.sources if (left := skipped(source, workspace))]
+
+
+def _as_read(source: Source) -> dict[str, Any]:
+    """The settings that reading depends on."""
+    return {name: value for name, value in source.dump().items() if name != "weight"}
 
 
 def _texts(references: Inputs) -> dict[str, Iterable[str]]:
@@ -203,24 +254,6 @@ def shortage(config: CorpusConfig, ledger: Ledger, split: Split) -> str:
     cut = "lower passages.characters" if any(s.kind == "passages" for s in config.steps) else "add the step passages"
     return (f"{left} there, and training needs two different ones, one of them held out for validation. Add text, or "
             f"{cut} so that a long document is cut into several.")
-
-
-def _contents(source: Source, found: list[File], total: int, progress: Progress) -> dict[str, Any]:
-    """What a source held, as a fingerprint over the names and bytes of its files."""
-    digest = xxh3_128()
-    for file in found:
-        progress(0, total, f"looking at {file.name}")
-        digest.update(f"{file.name}\0{file.size}\0".encode())
-        try:
-            with open(file.path, "rb") as handle:
-                for number, block in enumerate(iter(lambda: handle.read(8 << 20), b"")):
-                    digest.update(block)
-                    if number % 16 == 15:
-                        progress(0, total, f"looking at {file.name}")
-        except OSError as error:                 # the reader will say so, and go on with the others
-            digest.update(str(error.errno).encode())
-    return {"path": source.path, "files": len(found), "bytes": sum(file.size for file in found),
-            "contents": digest.hexdigest()}
 
 
 def _size(file: File) -> int:

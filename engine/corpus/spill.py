@@ -84,6 +84,13 @@ class Spill:
             if self.folder is not None:
                 self._path(mark, name).unlink(missing_ok=True)
 
+    def drop(self, mark: str) -> None:
+        """Give up a whole stage, since it is not what its mark says."""
+        self._held = {key: table for key, table in self._held.items() if key[0] != mark}
+        self.used = [other for other in self.used if other != mark]
+        if self.folder is not None:
+            shutil.rmtree(self.folder / mark, ignore_errors=True)
+
     def tidy(self) -> None:
         """Delete the stages that were used longest ago, until few enough and small enough ones are left.
 

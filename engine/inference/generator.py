@@ -29,12 +29,12 @@ class Token:
 class Generator:
     """An exported model, ready to write. One text at a time: calls from several threads need one each."""
 
-    def __init__(self, bundle: Path, threads: int = 0) -> None:
-        self.config = folder_of.check(bundle)
-        self.bundle = bundle
+    def __init__(self, bundle: Path, threads: int = 0, precision: str = folder_of.FULL) -> None:
+        self.config, graph = folder_of.check(bundle, precision)
+        self.bundle, self.precision = bundle, precision
         self.context_length = folder_of.context_length(bundle, self.config)
         self.tokenizer = load_tokenizer(bundle / "tokenizer.json")
-        self._session = Session(bundle / folder_of.MODEL, threads)
+        self._session = Session(graph, threads)
         self.vocab_size = self._session.vocab_size
         end = self.config.get("eos_token_id")
         self.ends = frozenset(end if isinstance(end, list) else [] if end is None else [end])

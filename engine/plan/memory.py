@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from engine.config import UserError
 from engine.model import SIZES, estimate
+from engine.optim import groups
 from engine.recipe import Recipe
 
 PROCESS_BYTES = 0.55 * 2**30  # Python with torch and Lightning, before the first tensor
@@ -23,9 +24,14 @@ class Remedy(NamedTuple):
 def peak(recipe: Recipe, precision: str, *, process_bytes: float = PROCESS_BYTES) -> dict[str, int]:
     """Bytes at the peak of training, by part; their sum is the estimate. `precision` is bf16 or float32."""
     parts = estimate.training_memory_bytes(
-        recipe.model, state_bytes_per_parameter=recipe.optim.state_bytes_per_parameter,
+        recipe.model, state_bytes_per_parameter=state_bytes(recipe) / estimate.parameters(recipe.model),
         micro_batch_size=recipe.train.micro_batch_size, precision=precision)
     return {**parts, "process": round(process_bytes)}
+
+
+def state_bytes(recipe: Recipe) -> int:
+    """What the optimizer keeps of the whole model."""
+    return groups.state_bytes(recipe.optim, recipe.model)
 
 
 def total(recipe: Recipe, precision: str) -> int:

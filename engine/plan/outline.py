@@ -121,17 +121,30 @@ def outline(recipe: Recipe, workspace: Workspace, *, figures: Prices | None = No
 
 
 def text_of(recipe: Recipe, workspace: Workspace) -> Text:
-    """The newest tokens that were made with these settings."""
+    """The newest tokens that were made of this corpus with these settings."""
     for folder in workspace.listing("tokens"):
         try:
             manifest = files.read_json(folder / files.MANIFEST)
-            if manifest["made_from"].get("tokens", manifest["made_from"].get("config")) != recipe.tokens.dump():
+            if not _made_from(recipe, manifest["made_from"], workspace):
                 continue
             train = manifest["summary"]["train"]
             return Text(float(train["tokens"]), train["bytes"] / max(1, train["tokens"]), folder.name)
-        except (UserError, KeyError, AttributeError, TypeError):
+        except (UserError, KeyError, AttributeError, TypeError, OSError):
             continue
     return Text()
+
+
+def _made_from(recipe: Recipe, made_from: dict[str, Any], workspace: Workspace) -> bool:
+    """Whether tokens made from that are those of the recipe, as far as can be told without reading its texts."""
+    tokens = recipe.tokens
+    if tokens.tokenizer:
+        if made_from.get("tokenizer") != files.fingerprint_file(workspace.resolve(tokens.tokenizer)):
+            return False
+    elif made_from.get("vocab_size") != tokens.vocab_size:
+        return False
+    dataset = workspace.made("datasets", str(made_from.get("dataset")))
+    return (list(tokens.special_tokens) == made_from.get("special_tokens", []) and dataset is not None
+            and files.read_json(dataset / files.MANIFEST)["made_from"].get("settings") == recipe.corpus.dump())
 
 
 def _speed(recipe: Recipe, workspace: Workspace, machine: Here, precision: str,
@@ -159,7 +172,7 @@ def _seconds(recipe: Recipe, found: Measured | None, speed: float, text: Text) -
     step = found.step_seconds if found else flops * recipe.tokens_per_step / speed
     look = found.look_seconds if found else FORWARD * step / train.accumulation
     token = found.token_seconds if found else max(2e-3, 3 * flops / speed)
-    save = found.save_seconds if found else (4 + 4 + recipe.optim.state_bytes_per_parameter) * size / DISK_BYTES
+    save = found.save_seconds if found else (4 * size + memory.state_bytes(recipe)) / DISK_BYTES
     looks = _times(train.max_steps, train.validate_every, train.checkpoint_every)
     saves = _times(train.max_steps, train.checkpoint_every)
     samples = _times(train.max_steps, train.sample_every) if train.sample_every else 0

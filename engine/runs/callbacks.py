@@ -218,7 +218,7 @@ class Timing(lightning.Callback):
 
     WARM = 3
 
-    def __init__(self, worker: Worker, stage: Stage, batch: torch.Tensor, steps: int, seconds: float) -> None:
+    def __init__(self, worker: Worker, stage: Stage, batch: Any, steps: int, seconds: float) -> None:
         self.worker, self.stage, self.batch, self.steps, self.seconds = worker, stage, batch, steps, seconds
         self.ends: list[float] = []
         self.look_seconds = 0.0

@@ -219,5 +219,5 @@ def restore_optimizer(checkpoint: Path, optimizer: Optimizer) -> None:
 
 
 def _broken(path: Path, what: str) -> UserError:
-    return UserError(f"{path} {what}; restore it, or delete its checkpoint folder and resume from the one before.",
+    return UserError(f"{path} {what}; restore it, or delete its checkpoint folder, and the one before is taken.",
                      where=str(path))

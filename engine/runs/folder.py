@@ -162,7 +162,7 @@ class Run:
                 raise
 
     def event(self, kind: str, **facts: Any) -> None:
-        """Tell the timeline: state, job, resolved, sample, checkpoint, warning, advice."""
+        """Tell the timeline: state, job, reused, resolved, sample, checkpoint, warning, advice."""
         self.append("events", {"time": time.time(), "kind": kind, **facts})
 
     def rows(self, name: str, cursor: Cursor = START) -> tuple[list[dict[str, Any]], Cursor]:

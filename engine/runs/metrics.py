@@ -90,8 +90,12 @@ class Metrics:
 
 
 def cut(run: Run, step: int) -> None:
-    """Drop the rows after `step`, which the resumed run makes anew. The file is replaced at once."""
-    rows, _ = run.rows("metrics")
-    kept = [row for row in rows if row.get("step", 0) <= step]
-    if len(kept) < len(rows):
-        files.write(run.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+    """Drop what tells of the steps after `step`, which the resumed run makes anew: rows of metrics, samples and
+    checkpoints. Each file is replaced at once."""
+    for name, made_anew in (("metrics", None), ("events", ("sample", "checkpoint"))):
+        rows, _ = run.rows(name)
+        kept = [row for row in rows
+                if row.get("step", 0) <= step or (made_anew and row.get("kind") not in made_anew)]
+        if len(kept) < len(rows):
+            files.write(run.path / f"{name}.jsonl",
+                        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))

@@ -25,6 +25,7 @@ from engine.runs.callbacks import Timing, peak_gib
 from engine.runs.checkpoint import Position
 from engine.runs.energy import Meter
 from engine.runs.trainer import fit, settle
+from engine.tokens.batches import Rows
 
 if TYPE_CHECKING:
     from engine.runs.worker import Worker
@@ -35,18 +36,19 @@ TOKENS = 8       # of a sample
 
 
 class Random:
-    """Endless rows of random tokens, each batch (B, T+1)."""
+    """Endless rows of random tokens, each batch (B, T+1), or Rows where documents are masked."""
 
     def __init__(self, recipe: Recipe) -> None:
         shape = (recipe.train.micro_batch_size, recipe.model.context_length + 1)
-        self.batch = torch.randint(recipe.model.vocab_size, shape, generator=torch.Generator().manual_seed(0))
+        rows = torch.randint(recipe.model.vocab_size, shape, generator=torch.Generator().manual_seed(0))
+        self.batch = Rows.masked(rows, 0) if recipe.tokens.document_mask else rows
 
     def __len__(self) -> int:
         return 1 << 40
 
-    def __iter__(self) -> Iterator[torch.Tensor]:
+    def __iter__(self) -> Iterator[torch.Tensor | Rows]:
         while True:
-            yield self.batch.clone()
+            yield self.batch
 
 
 def probe(worker: Worker, recipe: Recipe) -> Measured:

@@ -66,7 +66,8 @@ def train(worker: Worker, recipe: Recipe, tokens: Path) -> Path:
             stage.spikes.found(row["train/loss"], row["train/grad_norm"])
     data = TokenData(tokens, recipe.model.context_length, recipe.train.micro_batch_size, recipe.seed,
                      first_batch=position.step * recipe.train.accumulation,
-                     validation_batches=recipe.train.validation_batches)
+                     validation_batches=recipe.train.validation_batches, packing=recipe.tokens.packing,
+                     document_mask=recipe.tokens.document_mask)
     meter = Meter(position.device, prices.load(worker.workspace), used)
     worker.resolved(setting="energy", value=meter.value, why=meter.method, currency=meter.prices.currency)
     boundary = Boundary(worker, recipe, stage, data, tokens / "tokenizer.json", position, begun, meter, doctor)

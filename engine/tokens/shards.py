@@ -55,6 +55,7 @@ def tokenize(config: TokensConfig, dataset: Path, workspace: Workspace, name: st
 def _build(folder: Path, config: TokensConfig, given: Path | None, dataset: Path,
            progress: Progress) -> dict[str, Any]:
     from engine.tokens import tokenizer as bpe
+    from engine.tokens.encoder import Encoder
 
     documents = {split: _measure(dataset, split) for split in SPLITS}
     total = sum(count for count, _ in documents.values())
@@ -74,12 +75,13 @@ def _build(folder: Path, config: TokensConfig, given: Path | None, dataset: Path
 
     size, end = bpe.vocab_size(tokenizer), bpe.end_of_text(tokenizer)
     dtype = np.dtype(np.uint16 if size <= 1 << 16 else np.uint32)
+    encoder = Encoder(tokenizer)
     uses, splits = {split: np.zeros(size, np.int64) for split in SPLITS}, {}
     for split in SPLITS:
         writer = _Writer(folder, split, dtype, documents[split][0])
         for batch in _told(_documents(dataset, split), done, of, f"encoding {split}", progress):
-            ids = bpe.encode(tokenizer, batch)
-            flat = np.fromiter((i for row in ids for i in (*row, end)), dtype=dtype)
+            ids = encoder(batch)
+            flat = np.concatenate([part for row in ids for part in (row, [end])]).astype(dtype)
             writer.add(flat, np.array([len(row) + 1 for row in ids]))
             uses[split] += np.bincount(flat, minlength=size)
         splits[split] = {"tokens": writer.close(), "documents": documents[split][0], "bytes": documents[split][1]}

@@ -112,22 +112,10 @@ def vocab_size(tokenizer: Tokenizer) -> int:
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    """The ids of each text, nothing added around them.
+    """The ids of each text, nothing added around them; `encoder.Encoder` is the same for batch after batch."""
+    from engine.tokens.encoder import Encoder
 
-    Special tokens that stand in a text are found, but the end of a text is not for a text to say:
-    one that spells it is read with all of them as plain characters.
-    """
-    end = str(tokenizer.id_to_token(end_of_text(tokenizer)))
-    encodings = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-    spelling = [i for i, text in enumerate(texts) if end in text]
-    if spelling:
-        tokenizer.encode_special_tokens = True
-        try:
-            for i in spelling:
-                encodings[i] = tokenizer.encode(texts[i], add_special_tokens=False)
-        finally:
-            tokenizer.encode_special_tokens = False
-    return [encoding.ids for encoding in encodings]
+    return [ids.tolist() for ids in Encoder(tokenizer)(texts)]
 
 
 def bytes_per_token(tokenizer: Tokenizer) -> np.ndarray:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import panel as pn
 import panel_material_ui as pmui
 from panel.viewable import Viewable
 
-from engine import files
 from engine.config import UserError
+from engine.plan.outline import text_of
 from engine.recipe import Recipe, shipped
 from engine.workspace import Workspace
 from studio.fields import label
@@ -82,7 +80,9 @@ class Train(Page):
         jobs = " → ".join(JOB_WORDS[job].lower() for job in recipe.jobs)
         facts = [("Tokens per step", number(recipe.tokens_per_step)),
                  ("Tokens in all", size(recipe.tokens_per_step * recipe.train.max_steps))]
-        facts += epochs(recipe, self.session.workspace)
+        if (text := text_of(recipe, self.session.workspace)).known:
+            times = recipe.tokens_per_step * recipe.train.max_steps / max(1.0, text.unique)
+            facts.append(("Epochs over the text", txt("{} <small>of {}</small>", number(times, 2), size(text.unique))))
         self.ready.html = txt('<div class="ready yes">{}<div><h2>Ready to start “{}”</h2><p class="line">{}</p>{}</div>'
                               "</div>", icon("check_circle"), recipe.name, jobs[:1].upper() + jobs[1:], tiles(facts))
 
@@ -116,20 +116,3 @@ def unreadable(recipe: Recipe, workspace: Workspace) -> list[str]:
         except UserError as error:
             found.append(error.sentence)
     return found
-
-
-def epochs(recipe: Recipe, workspace: Workspace) -> list[tuple[str, Any]]:
-    """How often the run sees each token, if these documents were tokenized with these settings before."""
-    for folder in workspace.listing("tokens"):
-        try:
-            manifest = files.read_json(folder / files.MANIFEST)
-            if manifest["made_from"].get("tokens", manifest["made_from"].get("config")) != recipe.tokens.dump():
-                continue
-            tokens = manifest["summary"]["train"]["tokens"]
-        except (UserError, KeyError, AttributeError, TypeError):
-            continue
-        times = recipe.tokens_per_step * recipe.train.max_steps / max(1, tokens)
-        return [("Epochs over the newest tokens", txt("{} <small>of {}</small>", number(times, 2), size(tokens)))]
-    return []
-
-
