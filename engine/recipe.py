@@ -25,7 +25,8 @@ from engine.tokens import TokensConfig
 from engine.workspace import ASSETS
 
 JOBS = ("curate", "tokenize", "train", "evaluate", "export")
-Job = Literal["curate", "tokenize", "train", "evaluate", "export"]
+ORDER = ("probe", *JOBS)
+Job = Literal["probe", "curate", "tokenize", "train", "evaluate", "export"]
 
 
 class Recipe(Config):
@@ -63,8 +64,8 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _jobs_in_order(self) -> Self:
-        if list(self.jobs) != sorted(set(self.jobs), key=JOBS.index):
-            raise wrong("jobs", f"must each stand once and in the order {', '.join(JOBS)}", self.jobs)
+        if list(self.jobs) != sorted(set(self.jobs), key=ORDER.index):
+            raise wrong("jobs", f"must each stand once and in the order {', '.join(ORDER)}", self.jobs)
         makes_model = "train" in self.jobs
         if not makes_model and not self.from_run and {"evaluate", "export"} & set(self.jobs):
             raise wrong("from_run", "is empty, so there is no model to evaluate or export; name a run, "
