@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from pydantic import model_validator
+from pydantic import model_serializer, model_validator
 
 from engine.config import Config, Part, setting, wrong
 from engine.table import Table
@@ -77,6 +77,14 @@ class Step(Part):
     mitigates: ClassVar[bool] = False
     """Whether the step is there to mitigate bias: what comes to the first such step is measured, as is what is left."""
 
+    enabled: bool = setting(True, "Whether the step is done; one that is off keeps its settings", advanced=True)
+
+    @model_serializer(mode="wrap")
+    def _with_kind(self, handler: Any) -> dict[str, Any]:
+        # Said only of a step that is off: a recipe stays short, and its datasets keep their fingerprints.
+        values = super()._with_kind(handler)
+        return {name: value for name, value in values.items() if name != "enabled" or not value}
+
     def edited(self, text: Expression) -> Expression:
         """The text as it goes on."""
         return text
@@ -138,7 +146,8 @@ class Whole(Step):
         """The batch with its verdict, as `begin` gives it; here the verdict is one row for each document.
 
         Besides `reason` these columns go into the ledger: cluster (int64), kept (id of the document that stays
-        for it), similarity (float). A column `group` (uint64) puts documents on one side of the split.
+        for it), kept_source (that one's source), similarity (float). A column `group` (uint64)
+        puts documents on one side of the split.
         """
         for name in verdict.column_names:
             batch = batch.append_column(name, verdict[name])
@@ -179,6 +188,14 @@ class CorpusConfig(Config):
     bias: Literal["off", "auto", "both"] = setting(
         "auto", "Measure bias: auto, of the dataset, and before the first step that mitigates it; both, without such "
                 "a step of the documents as they were read", advanced=True)
+
+    workers: str = setting("", "Who does the steps: a number of processes on this machine, local for a Ray that is "
+                               "started here, or a Ray cluster such as ray://head:10001; empty for one process",
+                           advanced=True, pattern=r"^([1-9]\d?|local(:[1-9]\d?)?|ray://\S+)?$")
+
+    def active(self) -> CorpusConfig:
+        """The same without the steps that are switched off and without who does them: what a dataset is made from."""
+        return self.model_copy(update={"steps": tuple(step for step in self.steps if step.enabled), "workers": ""})
 
 
 from engine.corpus import clean, markup, passages  # noqa: E402, F401, I001  the menu, in order

@@ -25,6 +25,14 @@ TOLD = 3  # broken records that are named in the timeline; the dataset's quarant
 JOBS: Table[Callable[[Worker, Recipe], Recipe]] = Table("job")
 
 
+@JOBS.add("probe")
+def probe(worker: Worker, recipe: Recipe) -> Recipe:
+    from engine.runs.probe import probe as measure
+
+    measure(worker, recipe)
+    return recipe
+
+
 @JOBS.add("curate")
 def curate(worker: Worker, recipe: Recipe) -> Recipe:
     _dataset(worker, recipe)
@@ -62,6 +70,7 @@ def evaluate(worker: Worker, recipe: Recipe) -> Recipe:
 @JOBS.add("export")
 def export(worker: Worker, recipe: Recipe) -> Recipe:
     from engine.export.bundle import export as make
+    from engine.runs.energy import account
 
     source = _source(worker, recipe)
     lineage = {**source.made(), "run": source.name}
@@ -70,12 +79,16 @@ def export(worker: Worker, recipe: Recipe) -> Recipe:
         _checkpoint(worker, recipe, recipe.export.checkpoint), recipe.export,
         worker.workspace.place("bundles") / source.name, worker.progress,
         facts={"recipe": recipe.dump(), "lineage": lineage,
-               "evaluation": files.read_json(evaluation) if evaluation.exists() else {}},
+               "evaluation": files.read_json(evaluation) if evaluation.exists() else {},
+               "energy": account(source.rows("metrics")[0], source.rows("events")[0])},
         held_out=worker.workspace.path / lineage["tokens"] if "tokens" in lineage else None,
     )
     worker.run.event("parity", **parity)
     if not parity["passed"]:  # no bundle was made
         raise UserError(f"The exported model is not the same model: {parity['sentence']}", where=worker.run.name)
+    for row in parity.get("costs", ()):
+        if not row["passed"]:
+            worker.run.event("warning", sentence=f"{row['sentence']} It is not in the bundle.")
     worker.keep(bundle=_relative(worker, bundle))
     return recipe
 
@@ -86,24 +99,36 @@ def _dataset(worker: Worker, recipe: Recipe) -> Path:
     if found := _made(worker, recipe, "dataset"):
         return found
     folder = make(recipe.corpus, worker.workspace, recipe.name, worker.progress)
-    worker.keep(dataset=_relative(worker, folder))
+    _keep(worker, "dataset", folder)
     _tell_of_quarantine(worker, folder)
+    _tell_of_skipped(worker, recipe)
     return folder
 
 
 def _tell_of_quarantine(worker: Worker, dataset: Path) -> None:
-    """Say which records could not be read: they are left out, and nobody should have to look for that."""
-    path = dataset / "quarantine.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    if not lines:
-        return
-    told = []
-    for row in map(json.loads, lines[:TOLD]):
-        told.append(f"{row['file']}{' line ' + str(row['line']) if row['line'] else ''} {row['reason']}")
-    more = f"; and {len(lines) - TOLD} more" if len(lines) > TOLD else ""
-    count = f"{len(lines)} {'record' if len(lines) == 1 else 'records'}"
-    worker.run.event("warning", sentence=f"{count} could not be read and had to be left out: {'; '.join(told)}{more}. "
-                                         f"All are in {_relative(worker, path)}.")
+    """Say what could not be read and what was not looked at: nobody should have to search for that."""
+    from engine.corpus.readers import Rejected
+
+    path, told, count = dataset / "quarantine.jsonl", list[str](), 0
+    if path.exists():
+        with open(path, encoding="utf-8") as lines:   # a file's lines end with \n alone: names may hold other line ends
+            for count, line in enumerate(lines, 1):
+                row = json.loads(line)
+                if count <= TOLD:
+                    told.append(str(Rejected(row["file"], row["line"] or 0, row["reason"], row.get("offset"))))
+    if count:
+        more = f"; and {count - TOLD} more" if count > TOLD else ""
+        records = f"{count} {'record' if count == 1 else 'records'}"
+        worker.run.event("warning", sentence=f"{records} could not be read and had to be left out: {'; '.join(told)}"
+                                             f"{more}. All are in {_relative(worker, path)}.")
+
+
+def _tell_of_skipped(worker: Worker, recipe: Recipe) -> None:
+    from engine.corpus.sources import skipped
+
+    for source in recipe.corpus.sources:
+        if left := skipped(source, worker.workspace):
+            worker.run.event("warning", sentence=f"{left}. Rename them, convert them, or leave them where they are.")
 
 
 def _tokens(worker: Worker, recipe: Recipe) -> Path:
@@ -112,8 +137,15 @@ def _tokens(worker: Worker, recipe: Recipe) -> Path:
     if found := _made(worker, recipe, "tokens"):
         return found
     folder = make(recipe.tokens, _dataset(worker, recipe), worker.workspace, recipe.name, worker.progress)
-    worker.keep(tokens=_relative(worker, folder))
+    _keep(worker, "tokens", folder)
     return folder
+
+
+def _keep(worker: Worker, kind: str, folder: Path) -> None:
+    """Remember what was made, and say so if an earlier run had made it already."""
+    worker.keep(**{kind: _relative(worker, folder)})
+    if (folder / files.MANIFEST).stat().st_mtime < worker.begun:
+        worker.run.event("reused", what=kind, path=_relative(worker, folder))
 
 
 def _made(worker: Worker, recipe: Recipe, kind: str) -> Path | None:
