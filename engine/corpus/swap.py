@@ -4,8 +4,8 @@ English gives no form for form: *her* is *his* before a noun and *him* elsewhere
 *hers* elsewhere. Whether a noun phrase begins is told by what follows: a sign, the end, or one of some two hundred
 words that no noun phrase after a possessive begins with; a few words depend on the verb before. Of 270 places taken
 by chance from the bundled novels, 261 came out right; most of the others are of the kind "gave her leisure".
-First names are swapped by a table, but for family names: those after a first name, and those after Mr. and the like with no name
-behind. Method: Lu et al. 2018; Zhao et al. 2018; names: Hall Maudslay et al. 2019.
+First names are swapped by a table, but for family names: those after a first name, and those after Mr. and the like
+with no name behind. Method: Lu et al. 2018; Zhao et al. 2018; names: Hall Maudslay et al. 2019.
 """
 
 from __future__ import annotations
