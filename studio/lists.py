@@ -1,4 +1,4 @@
-"""Many: a tuple of configs as rows that are added, removed and put in another order."""
+"""Lists: a tuple of configs in the draft, and Many, its rows that are added, removed and put in another order."""
 
 from __future__ import annotations
 
@@ -16,11 +16,47 @@ from studio.layout import stack
 from studio.views import Fragment, txt
 
 
+class Items:
+    """The values of one list of the draft ("corpus.steps"), as they were given or stand by default."""
+
+    def __init__(self, where: Where, draft: Draft) -> None:
+        self.where, self.draft = where, draft
+
+    def values(self) -> list[Any]:
+        given = self.draft.given(self.where)
+        if isinstance(given, list):
+            return list(given)
+        values: Any = self.draft.settled.dump()
+        for key in self.where:
+            values = values[key]
+        return list(values)
+
+    def put(self, values: list[Any]) -> None:
+        self.draft.put(self.where, values)
+
+    def add(self, value: dict[str, Any]) -> None:
+        self.put([*self.values(), value])
+
+    def remove(self, place: int) -> None:
+        values = self.values()
+        self.put(values[:place] + values[place + 1:])
+
+    def move(self, place: int, to: int) -> bool:
+        """Take the item at a place to another one; False if there is no such place."""
+        values = self.values()
+        if place == to or not (0 <= place < len(values) and 0 <= to < len(values)):
+            return False
+        values.insert(to, values.pop(place))
+        self.put(values)
+        return True
+
+
 class Many:
     """The items of one setting ("corpus.steps"), each with its own settings."""
 
     def __init__(self, setting: Setting, where: Where, draft: Draft, part: Callable[..., Any]) -> None:
         self.setting, self.where, self.draft, self._part = setting, where, draft, part
+        self.own = Items(where, draft)
         self.wrong = False
         self._shape: list[str] | None = None
         self.items: list[Any] = []
@@ -42,39 +78,15 @@ class Many:
             kinds = list(cls.table)
             return pmui.MenuButton(label=f"Add {noun}", icon="add", variant="outlined", size="small", margin=0,
                                    items=[{"label": label(kind), "kind": kind} for kind in kinds],
-                                   on_click=lambda item: self._add({"kind": item["kind"]}))
+                                   on_click=lambda item: self.own.add({"kind": item["kind"]}))
         return pmui.Button(label=f"Add {noun}", icon="add", variant="outlined", size="small", margin=0,
-                           on_click=lambda *_: self._add({}))
-
-    # What the person does ----------------------------------------------------------------------------
-
-    def _values(self) -> list[Any]:
-        given = self.draft.given(self.where)
-        if isinstance(given, list):
-            return list(given)
-        values: Any = self.draft.settled.dump()
-        for key in self.where:
-            values = values[key]
-        return list(values)
-
-    def _add(self, value: dict[str, Any]) -> None:
-        self.draft.put(self.where, [*self._values(), value])
-
-    def _remove(self, place: int) -> None:
-        values = self._values()
-        self.draft.put(self.where, values[:place] + values[place + 1:])
-
-    def _move(self, place: int, by: int) -> None:
-        values, to = self._values(), place + by
-        if 0 <= to < len(values):
-            values[place], values[to] = values[to], values[place]
-            self.draft.put(self.where, values)
+                           on_click=lambda *_: self.own.add({}))
 
     # What the draft says -----------------------------------------------------------------------------
 
     def refresh(self) -> None:
-        values = self._values()
-        shape = [_kind(value) for value in values]
+        values = self.own.values()
+        shape = [kind_of(value) for value in values]
         if shape != self._shape:
             self._shape = shape
             self._build(values)
@@ -92,7 +104,7 @@ class Many:
         cls = self.setting.config
         self.items, rows = [], []
         for place, value in enumerate(values):
-            kind = _kind(value)
+            kind = kind_of(value)
             own = cls.table.get(kind, cls) if kind and issubclass(cls, Part) else cls
             item = self._part(own, (*self.where, place), self.draft)
             self.items.append(item)
@@ -100,16 +112,15 @@ class Many:
         self.rows[:] = rows
 
     def _row(self, place: int, cls: Any, kind: str, item: Any, of: int) -> Any:
-        # The first sentence of the docstring; the others are for those who read the code.
-        words = re.split(r"(?<=\.)\s+(?=[A-Z])", " ".join((cls.__doc__ or "").split()), maxsplit=1)[0] if kind else ""
+        words = first_sentence(cls) if kind else ""
         title = Fragment(txt('<div class="item"><span class="place">{}</span><div><b>{}</b><p>{}</p></div></div>',
                              place + 1, label(kind or self.setting.name.removesuffix("s")), words))
         buttons = [pmui.IconButton(icon=sign, size="small", margin=0, description=word, disabled=off,
                                    on_click=lambda *_, act=act: act())
                    for sign, word, off, act in (
-                       ("arrow_upward", "Earlier", place == 0, lambda: self._move(place, -1)),
-                       ("arrow_downward", "Later", place == of - 1, lambda: self._move(place, 1)),
-                       ("delete_outline", "Remove", False, lambda: self._remove(place)))]
+                       ("arrow_upward", "Earlier", place == 0, lambda: self.own.move(place, place - 1)),
+                       ("arrow_downward", "Later", place == of - 1, lambda: self.own.move(place, place + 1)),
+                       ("delete_outline", "Remove", False, lambda: self.own.remove(place)))]
         inside: list[Any] = [pn.Row(title, *buttons, sizing_mode="stretch_width", margin=0)]
         if any(True for _ in settings(cls)):
             inside.append(item.view)
@@ -117,5 +128,11 @@ class Many:
                           sx={"padding": "12px 16px", "borderRadius": "10px", "gap": "10px"})
 
 
-def _kind(value: Any) -> str:
+def first_sentence(cls: type) -> str:
+    """What a part is, with its source: the first sentence of its docstring."""
+    return re.split(r"(?<=\.)\s+(?=[A-Z])", " ".join((cls.__doc__ or "").split()), maxsplit=1)[0]
+
+
+def kind_of(value: Any) -> str:
+    """The kind of a part that was given as values, or by its bare name."""
     return value if isinstance(value, str) else str(value.get("kind", "")) if isinstance(value, dict) else ""

@@ -53,25 +53,6 @@ def all_reasons(steps: Iterable[Mapping[str, Any]]) -> Markup:
     return found or txt('<p class="nothing">No step dropped a document.</p>')
 
 
-def ledger(rows: Sequence[Mapping[str, Any]], most: int = 12) -> Markup:
-    """Documents that a step dropped or edited: why, and what stood there before and after."""
-    if not rows:
-        return txt('<p class="nothing">No document was dropped or edited here.</p>')
-    return txt('<div class="excerpts">{}{}</div>', join(_entry(row) for row in rows[:most]),
-               txt('<p class="more">and {} more in the ledger</p>', number(len(rows) - most)) if len(rows) > most
-               else "")
-
-
-def _entry(row: Mapping[str, Any]) -> Markup:
-    sides = [("before" if row["action"] == "edited" else "text", row["before"])]
-    if row["action"] == "edited":
-        sides.append(("after", row["after"]))
-    pair = join(txt('<div class="side"><small>{}</small><p class="prose">{}</p></div>', *side) for side in sides)
-    return txt('<article class="excerpt"><header><i class="tag {0}">{0}</i><b>{1}</b><span>{2}</span><code>{3}</code>'
-               '</header><div class="pair">{4}</div></article>',
-               row["action"], step_name(row["step"]), row["reason"] or "", row["id"], pair)
-
-
 def documents(rows: Sequence[Mapping[str, Any]], most: int = 5) -> Markup:
     """Documents as they went on."""
     return txt('<div class="excerpts">{}</div>', join(
@@ -103,6 +84,14 @@ def coloured(pieces: Sequence[tuple[int, str]]) -> Markup:
     """Tokens as (id, text), neighbours told apart by colour, the id at the pointer."""
     spans = join(txt('<span class="c{}" title="token {}">{}</span>', place % 5, token, visible(piece) or "·")
                  for place, (token, piece) in enumerate(pieces))
+    return txt('<div class="tokens">{}</div>', spans)
+
+
+def masked(pieces: Sequence[tuple[int, str]], learned: Sequence[bool]) -> Markup:
+    """Tokens as (id, text), those that the loss counts set apart from those that it leaves out."""
+    spans = join(txt('<span class="{}" title="token {}, {}">{}</span>', "on" if on else "off", token,
+                     "learned" if on else "not in the loss", visible(piece) or "·")
+                 for (token, piece), on in zip(pieces, learned, strict=True))
     return txt('<div class="tokens">{}</div>', spans)
 
 

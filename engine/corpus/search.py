@@ -27,7 +27,7 @@ def look(dataset: Path, examples: int = 20) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     shown: Counter[tuple[str, str, str]] = Counter()
     summary = files.read_json(dataset / files.MANIFEST)["summary"]
-    with _readable(dataset):
+    with readable(dataset):
         with pq.ParquetFile(dataset / "ledger.parquet") as file:
             for batch in file.iter_batches(batch_size=SCANNED):
                 kinds = zip(*(batch[name].to_pylist() for name in ("step", "action", "reason")), strict=True)
@@ -43,15 +43,16 @@ def look(dataset: Path, examples: int = 20) -> dict[str, Any]:
 
 
 def search(dataset: Path, step: str = "", reason: str = "", text: str = "", limit: int = 100, *, action: str = "",
-           cluster: int | None = None, source: str = "", kept_source: str = "") -> list[dict[str, Any]]:
-    """Rows of a dataset's ledger, in its order, at most `limit`: of this step, action and cluster, with `reason` a
-    part of their reason, `text` of their id, source or excerpts, `source` of their source, `kept_source` of that of
-    the document that stays in their place. None of the parts minds upper and lower case.
+           cluster: int | None = None, source: str = "", kept_source: str = "",
+           skip: int = 0) -> list[dict[str, Any]]:
+    """Rows of a dataset's ledger, in its order, at most `limit` after the first `skip`: of this step, action and
+    cluster, with `reason` a part of their reason, `text` of their id, source or excerpts, `source` of their source,
+    `kept_source` of that of the document that stays in their place. None of the parts minds upper and lower case.
 
     Raises UserError if the ledger is damaged.
     """
     found: list[dict[str, Any]] = []
-    with _readable(dataset), pq.ParquetFile(dataset / "ledger.parquet") as file:
+    with readable(dataset), pq.ParquetFile(dataset / "ledger.parquet") as file:
         for batch in file.iter_batches(batch_size=SCANNED):
             holds = pa.array([True] * len(batch))
             for column, value in (("step", step), ("action", action), ("cluster", cluster)):
@@ -63,10 +64,32 @@ def search(dataset: Path, step: str = "", reason: str = "", text: str = "", limi
             if text:
                 holds = pc.and_(holds, pc.or_(pc.or_(_within(batch["id"], text), _within(batch["source"], text)),
                                               pc.or_(_within(batch["before"], text), _within(batch["after"], text))))
-            found += batch.filter(holds).slice(0, limit - len(found)).to_pylist()
+            rows = batch.filter(holds)
+            found += rows.slice(skip, limit - len(found)).to_pylist()
+            skip = max(0, skip - len(rows))
             if len(found) >= limit:
                 break
     return found
+
+
+def clusters(dataset: Path, limit: int = 100) -> list[dict[str, Any]]:
+    """The clusters in a dataset's ledger, the largest first: "step", "cluster", "kept" (the id that stays), "others"
+    (how many rows the ledger has of it) and "similarity" (the lowest of them to what stays).
+
+    Raises UserError if the ledger is damaged.
+    """
+    made: dict[tuple[str, int], dict[str, Any]] = {}
+    columns = ["step", "cluster", "kept", "id", "similarity"]
+    with readable(dataset), pq.ParquetFile(dataset / "ledger.parquet") as file:
+        for batch in file.iter_batches(batch_size=SCANNED, columns=columns):
+            for row in batch.filter(pc.is_valid(batch["cluster"])).to_pylist():
+                if row["id"] == row["kept"]:
+                    continue                          # with keep=all, what would have stayed has a row too
+                new = {"step": row["step"], "cluster": row["cluster"], "kept": row["kept"], "others": 0, "similarity": 1.0}
+                one = made.setdefault((row["step"], row["cluster"]), new)
+                one["others"] += 1
+                one["similarity"] = min(one["similarity"], row["similarity"] if row["similarity"] is not None else 1.0)
+    return sorted(made.values(), key=lambda one: (-one["others"], one["step"], one["cluster"]))[:limit]
 
 
 def history(dataset: Path, id: str) -> list[dict[str, Any]]:
@@ -75,7 +98,7 @@ def history(dataset: Path, id: str) -> list[dict[str, Any]]:
     Raises UserError if the ledger is damaged.
     """
     found: list[dict[str, Any]] = []
-    with _readable(dataset), pq.ParquetFile(dataset / "ledger.parquet") as file:
+    with readable(dataset), pq.ParquetFile(dataset / "ledger.parquet") as file:
         for batch in file.iter_batches(batch_size=SCANNED):
             own = pc.or_(pc.equal(batch["id"], id), pc.starts_with(batch["id"], f"{id}#"))
             found += batch.filter(own).to_pylist()
@@ -85,7 +108,7 @@ def history(dataset: Path, id: str) -> list[dict[str, Any]]:
 def documents(dataset: Path, ids: set[str]) -> dict[str, dict[str, Any]]:
     """The documents of these ids that are in the dataset, such as those that were kept for their clusters."""
     wanted, found = pa.array(sorted(ids), pa.string()), {}
-    with _readable(dataset):
+    with readable(dataset):
         for path in sorted(dataset.glob("documents-*.parquet")):
             with pq.ParquetFile(path) as file:
                 for batch in file.iter_batches(batch_size=1024):
@@ -109,7 +132,7 @@ def _within(column: pa.Array, part: str) -> pa.Array:
 
 
 @contextmanager
-def _readable(dataset: Path) -> Iterator[None]:
+def readable(dataset: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:

@@ -1,0 +1,28 @@
+"""The data card of a dataset: its Markdown as a page, in which nothing is markup but what Markdown makes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from studio.views import Markup, banner, txt
+
+
+def data_card(dataset: Path) -> Markup:
+    """The README.md of a dataset folder."""
+    try:
+        text = (dataset / "README.md").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        return banner("error", f"The card of {dataset.name} cannot be read ({error}); curate the corpus again.")
+    front, rest = "", text
+    if text.startswith("---\n") and "\n---\n" in text[4:]:
+        front, rest = text[4:].split("\n---\n", 1)
+    return txt('<div class="cardtext">{}<details class="front"><summary>Front matter for the Hugging Face Hub</summary>'
+               "<pre>{}</pre></details></div>", markdown(rest), front)
+
+
+def markdown(text: str) -> Markup:
+    """Markdown as markup. Its HTML is shown as text, and it can hold no picture and no link."""
+    from markdown_it import MarkdownIt
+
+    reader = MarkdownIt("commonmark", {"html": False}).enable("table").disable(["image", "link", "autolink"])
+    return Markup(reader.render(text))  # the one place where markup is made by somebody else: html is off there
