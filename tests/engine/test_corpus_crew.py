@@ -126,7 +126,7 @@ def test_a_ray_of_two_workers_gives_the_same_bytes_though_one_is_killed(workspac
     with Killer(lambda process: process.cmdline()[:1] == ["ray::part"]) as it:
         assert made(workspace, "local:2") == alone
     assert it.killed
-    assert len(did) > 60
+    assert len(did) > 30
     assert None not in did, "what the killed worker had in hand was not done by the other"
     assert not ray.is_initialized()
 
@@ -154,7 +154,7 @@ def test_a_ray_cluster_gives_the_same_bytes_though_a_machine_of_it_goes_away(wor
         leaving.start()
         assert made(workspace, f"ray://127.0.0.1:{port}") == alone
         assert not leaving.is_alive(), "the machine went away too late"
-        assert len(did) > 60
+        assert len(did) > 30
         assert None not in did, "what the lost machine had in hand was not done by the other"
     finally:
         cluster.shutdown()

@@ -23,7 +23,7 @@ KILLS = int(os.environ.get("KILLS", "12"))
 WORKER = """
 import sys
 from engine.corpus import intake, spill
-intake.SHARD, spill.IN_MEMORY = 300_000, 0
+intake.SHARD, spill.IN_MEMORY = 150_000, 0
 from engine.runs.worker import work
 sys.exit(work(sys.argv[1]))
 """
@@ -71,7 +71,7 @@ def test_kills_at_random_moments_change_nothing_and_nothing_is_made_twice(tmp_pa
     known: dict[Path, tuple[int, int]] = {}
     while True:
         process, began = worker(run), time.monotonic()
-        patience, wanted = dice.uniform(0, alone), len(known) + dice.randint(1, 12)
+        patience, wanted = dice.uniform(0, alone), len(known) + dice.randint(1, 6)
         by_parts = dice.random() < 0.6           # else by the clock, whatever is being done
         while process.poll() is None and killed < KILLS:
             if (len(parts(torn)) >= wanted) if by_parts else (time.monotonic() - began > patience):
