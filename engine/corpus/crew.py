@@ -162,8 +162,9 @@ class OnRay:
             self.close()
             if isinstance(problem, UserError):
                 raise
-            raise UserError(f"Ray cannot be used as {workers} ({(str(problem) or repr(problem)).splitlines()[0]}); check "
-                            "that it runs, its address, and that its machines have the same Training Studio installed.",
+            why = (str(problem) or repr(problem)).splitlines()[0]
+            raise UserError(f"Ray cannot be used as {workers} ({why}); check that it runs, its address, and that its "
+                            "machines have the same Training Studio installed.",
                             where="corpus.workers") from None
 
     def _probe(self, workers: str, plan: Plan) -> None:
