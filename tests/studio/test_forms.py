@@ -88,7 +88,7 @@ def test_lists_of_parts_are_added_to_moved_and_shortened(session):
     before = [step.kind for step in session.recipe().corpus.steps]
     steps.own.add({"kind": "clean"})
     assert [step.kind for step in session.recipe().corpus.steps] == [*before, "clean"]
-    steps._move(len(before), -1)
+    steps.own.move(len(before), len(before) - 1)
     steps.own.remove(0)
     assert [step.kind for step in session.recipe().corpus.steps] == [*before[1:-1], "clean", before[-1]]
     assert len(steps.items) == len(before)
@@ -100,7 +100,7 @@ def test_an_empty_list_says_what_is_missing(session):
     sources.own.remove(0)
     assert sources.wrong
     assert session.recipe() is None
-    sources._add({})
+    sources.own.add({})
     assert session.recipe() is not None
 
 
