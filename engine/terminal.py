@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -116,7 +117,23 @@ def _conclude(run: Run, workspace: Workspace, console: Console) -> int:
         console.print(f"tokens: {escape(str(workspace.path / made['tokens']))}", soft_wrap=True)
     elif "dataset" in made:
         console.print(f"dataset: {escape(str(workspace.path / made['dataset']))}", soft_wrap=True)
+    if "dataset" in made and (told := _left_out(workspace.path / made["dataset"])):
+        console.print(f"[yellow]{escape(told)}[/]", soft_wrap=True)
     return 0
+
+
+def _left_out(dataset: Path) -> str:
+    """What of the sources is not in a dataset because it could not be read or was not looked at; empty if nothing."""
+    if not (dataset / files.MANIFEST).exists():
+        return ""
+    summary = files.read_json(dataset / files.MANIFEST)["summary"]
+    unread, aside = summary["quarantined"], sum(source["files"] for source in summary.get("skipped", ()))
+    told = []
+    if unread:
+        told.append(f"{unread} {'record' if unread == 1 else 'records'} could not be read")
+    if aside:
+        told.append(f"{aside} {'file was' if aside == 1 else 'files were'} skipped")
+    return ", ".join(told) + (f"; the records are in {dataset / 'quarantine.jsonl'}" if unread else "")
 
 
 def _speak(bundle: Any, prompt: str, console: Console) -> None:

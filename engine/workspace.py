@@ -72,7 +72,11 @@ class Workspace:
         """
         path = Path(typed).expanduser()
         candidates = [path] if path.is_absolute() else [self.path / path, ASSETS / path]
-        real = next((c for c in candidates if c.exists()), candidates[0]).resolve()
+        try:
+            real = next((c for c in candidates if c.exists()), candidates[0]).resolve()
+        except (OSError, RuntimeError, ValueError) as error:  # too long, a link to itself, a null byte
+            raise UserError(f"{str(typed)!r} is no path that can be followed ({error}); check it.",
+                            where=str(typed)) from None
         if not self.permits(real):
             raise UserError(f"{typed} is outside the workspace {self.path}; copy it into the workspace, "
                             f"or allow its folder (studio: the button beside the field; command line: --allow FOLDER).",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 SIZES = (("n<1K", 10**3), ("1K<n<10K", 10**4), ("10K<n<100K", 10**5), ("100K<n<1M", 10**6), ("1M<n<10M", 10**7),
@@ -33,6 +33,7 @@ def card(name: str, made_from: Mapping[str, Any], summary: Mapping[str, Any]) ->
         "## Sources", "", "| source | files | bytes | contents (xxh3-128) |", "|---|---|---|---|",
         *(f"| {_plain(source['path'])} | {_number(source['files'])} | {_number(source['bytes'])} "
           f"| `{source['contents']}` |" for source in made_from["sources"]), "",
+        *_skipped(summary.get("skipped", ())),
         "## What was done", ""]
     if steps:
         parts += ["| step | documents in | out | bytes in | out | edited | cut into more | pardoned |",
@@ -60,6 +61,16 @@ def card(name: str, made_from: Mapping[str, Any], summary: Mapping[str, Any]) ->
               "Every document that was dropped or edited is in `ledger.parquet`, every record that could not be read "
               "in `quarantine.jsonl`.", ""]
     return "\n".join(front + parts)
+
+
+def _skipped(left: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the sources hold that was not read, in a line for each."""
+    lines = []
+    for source in left:
+        kinds = ", ".join(f"{_number(count)} × {_plain(what)}" for what, count in source["endings"].items())
+        lines.append(f"- Nothing was read of {_number(source['files'])} more in {_plain(source['path'])}: {kinds}, "
+                     f"such as {_plain(source['names'][0])}")
+    return [*lines, ""] if lines else []
 
 
 def _lengths(lengths: Mapping[str, list[int]]) -> str:

@@ -8,7 +8,7 @@ import io
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, cast
+from typing import cast
 
 import pyarrow as pa
 
@@ -17,10 +17,21 @@ from engine.corpus.sources import File, compression_of
 SAMPLE = 1 << 20
 """Bytes that are looked at to find out the encoding."""
 
+BLOCK = 1 << 16
+"""Bytes that are unpacked at once."""
+
 LONGEST = 16 << 20
 """Characters of the longest line or record that is taken: a hundred times a long novel's chapter."""
 
-BROKEN = (OSError, EOFError, zlib.error, pa.ArrowException)
+BOMB = 250
+"""Times its size on the disk that a file may hold: text packs to a tenth, and a bomb to a thousandth and less."""
+
+UNSUSPECTED = 64 << 20
+"""Bytes, or characters, that every file may hold."""
+
+TOO_MUCH = f"unpacks to more than {BOMB} times its size, as a bomb does and no text"
+
+BROKEN = (OSError, EOFError, zlib.error, pa.ArrowException, UnicodeError)
 """What damaged or unreadable files raise."""
 
 Moved = Callable[[int], None]
@@ -35,12 +46,24 @@ class Unreadable(Exception):
         self.line = line
 
 
+class Damaged(OSError):
+    """A file that breaks off: so many bytes of its content, unpacked, stand before."""
+
+    def __init__(self, problem: Exception, offset: int) -> None:
+        super().__init__(getattr(problem, "strerror", None) or str(problem) or "it is broken")
+        self.offset = offset
+
+
 class _Counted(io.RawIOBase):
-    """A file that tells how many bytes of it were read."""
+    """A file up to the size at which it was found, which tells how many bytes of it were read.
+
+    What is written at its end meanwhile is left for the next time.
+    """
 
     def __init__(self, file: File, moved: Moved) -> None:
         self._file = open(file.path, "rb", buffering=0)  # noqa: SIM115  closed with this
-        self._moved = moved
+        self._moved, self._size = moved, file.size
+        self.count = 0
 
     def readable(self) -> bool:
         return True
@@ -49,10 +72,12 @@ class _Counted(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._file.seek(offset, whence)
+        return self._file.seek(*((offset, whence) if whence != io.SEEK_END else (self._size + offset, io.SEEK_SET)))
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        count = self._file.readinto(buffer) or 0
+        room = max(0, self._size - self._file.tell())
+        count = self._file.readinto(buffer[:room]) or 0
+        self.count += count
         self._moved(count)
         return count
 
@@ -64,19 +89,21 @@ class _Counted(io.RawIOBase):
 class _UpToDamage(io.RawIOBase):
     """A stream that ends where the one inside breaks, and remembers why: what stands before is not lost."""
 
-    def __init__(self, inner: BinaryIO) -> None:
+    def __init__(self, inner: io.BufferedIOBase) -> None:
         self._inner = inner
-        self.problem: Exception | None = None
+        self._passed = 0
+        self.problem: Damaged | None = None
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         try:
-            block = self._inner.read(min(len(buffer), 1 << 16)) if self.problem is None else b""
+            block = self._inner.read1(min(len(buffer), BLOCK)) if self.problem is None else b""
         except BROKEN as problem:
-            self.problem, block = problem, b""
+            self.problem, block = Damaged(problem, self._passed), b""
         buffer[:len(block)] = block
+        self._passed += len(block)
         return len(block)
 
     def close(self) -> None:
@@ -84,15 +111,41 @@ class _UpToDamage(io.RawIOBase):
         super().close()
 
 
-def open_bytes(file: File, moved: Moved = lambda count: None) -> BinaryIO:
+class _Unpacked(io.RawIOBase):
+    """A decompressed stream that breaks when it holds far more than the bytes that it was made from."""
+
+    def __init__(self, inner: io.BufferedIOBase, packed: _Counted) -> None:
+        self._inner, self._packed = inner, packed
+        self._count = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        if self._count > BOMB * self._packed.count + UNSUSPECTED:
+            raise OSError(TOO_MUCH)
+        block = self._inner.read1(min(len(buffer), BLOCK))   # read would lose what stands right before damage
+        buffer[:len(block)] = block
+        self._count += len(block)
+        return len(block)
+
+    def close(self) -> None:
+        self._inner.close()
+        super().close()
+
+
+def open_bytes(file: File, moved: Moved = lambda count: None) -> io.BufferedReader:
     """The file's content, decompressed by its ending. `moved` hears how many bytes were read from the disk."""
-    raw = io.BufferedReader(_Counted(file, moved), SAMPLE)
+    raw = _Counted(file, moved)
     compression = compression_of(file.path)
     if compression == ".gz":
-        return cast(BinaryIO, gzip.GzipFile(fileobj=raw))
-    if compression == ".zst":
-        return cast(BinaryIO, pa.CompressedInputStream(pa.PythonFile(raw, "r"), "zstd"))
-    return raw
+        packed: io.BufferedIOBase = gzip.GzipFile(fileobj=io.BufferedReader(raw, BLOCK))
+    elif compression == ".zst":
+        source = pa.PythonFile(io.BufferedReader(raw, BLOCK), "r")
+        packed = cast(io.BufferedIOBase, pa.CompressedInputStream(source, "zstd"))
+    else:
+        return io.BufferedReader(raw, SAMPLE)
+    return io.BufferedReader(_Unpacked(packed, raw), BLOCK)
 
 
 @contextmanager

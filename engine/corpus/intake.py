@@ -29,7 +29,8 @@ DOCUMENTS = pa.schema([("id", pa.string()), ("text", pa.large_string()), ("sourc
                        ("group", pa.uint64())])
 """What goes from step to step; `group` is null but for documents that must be on one side of the split."""
 
-REJECTED = pa.schema([("file", pa.string()), ("line", pa.int64()), ("reason", pa.string())])
+REJECTED = pa.schema([("file", pa.string()), ("line", pa.int64()), ("reason", pa.string()),
+                      ("offset", pa.int64())])
 Read = Callable[[File], Iterator[Document | Rejected]]
 
 

@@ -10,37 +10,38 @@ shard is kept in the workspace's stages/ (`spill`), so that a curation that was 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from xxhash import xxh3_128
 
 from engine import files
 from engine.config import UserError
-from engine.corpus import CorpusConfig, Source
+from engine.corpus import CorpusConfig
 from engine.corpus.card import card
+from engine.corpus.contents import Changed, Contents
+from engine.corpus.crew import Plan, gather
 from engine.corpus.intake import DOCUMENTS, Intake
 from engine.corpus.leak import leak, stored
-from engine.corpus.ledger import Ledger
+from engine.corpus.ledger import Ledger, in_tokens
 from engine.corpus.passes import Passes
+from engine.corpus.profile import compared
 from engine.corpus.readers import Document, Rejected, read
 from engine.corpus.records import PIECE
-from engine.corpus.sources import File, compression_of, find
+from engine.corpus.references import Inputs, texts_of
+from engine.corpus.sources import File, compression_of, find, skipped
 from engine.corpus.spill import IN_MEMORY, Spill
 from engine.corpus.splits import Dataset, Split
 from engine.progress import Progress
 from engine.workspace import Workspace
 
-VERSION = 2
-"""Raised when the same inputs and settings give other documents than before."""
+VERSION = 3
+"""Raised when the same inputs and settings give other documents, or another ledger, than before."""
 
 SAMPLE = 8 << 20
 """Characters that a preview looks at."""
-
-Inputs = list[tuple[Source, list[File]]]
 
 
 def curate(config: CorpusConfig, workspace: Workspace, name: str, progress: Progress) -> Path:
@@ -48,36 +49,72 @@ def curate(config: CorpusConfig, workspace: Workspace, name: str, progress: Prog
 
     Raises UserError when a source cannot be read at all, when fewer than two documents are left, or
     when the disk has no room; Stopped comes out of `progress`. Neither leaves a folder behind; what was
-    done by then is found again in the workspace's stages.
+    done by then is found again in the workspace's stages. When a file changes while it is read, all begins anew;
+    one that changes then too is left out, and is in the quarantine.
     """
-    config = config.active()
+    workers, config = config.workers, config.active()
+    restless: dict[Path, int] = {}
+    while True:
+        try:
+            twice = {path for path, often in restless.items() if often > 1}
+            return _curate(config, workspace, name, progress, twice, workers)
+        except Changed as changed:
+            restless[changed.file.path] = restless.get(changed.file.path, 0) + 1
+
+
+def _curate(config: CorpusConfig, workspace: Workspace, name: str, progress: Progress, left_out: set[Path],
+            workers: str) -> Path:
+    """As `curate`, without the files to be `left_out`; raises Changed when another is not what it was."""
     inputs, compared = _inputs(config, workspace)
+    restless = [file for _, found in inputs for file in found if file.path in left_out]
+    inputs = [(source, [file for file in found if file.path not in left_out]) for source, found in inputs]
     total = sum(file.size for _, found in inputs for file in found)
-    sources = [_contents(source, found, total, progress) for source, found in inputs]
-    references = [[_contents(source, found, total, progress) for source, found in others] for others in compared]
+    contents = Contents(total, progress)
+    sources = [contents.of(source, found) for source, found in inputs]
+    references = [[contents.of(source, found) for source, found in others] for others in compared]
     made_from = {"version": VERSION, "settings": config.dump(), "sources": sources}
     if any(references):
         made_from["references"] = references
+    if restless:
+        made_from["left_out"] = [file.name for file in restless]
 
     def build(folder: Path) -> dict[str, Any]:
         size = sum(_size(file) for _, found in inputs for file in found)
         files.require_space(folder, size * (3 if size > IN_MEMORY else 1) + (16 << 20))
-        spill = Spill(workspace.path / "stages")
+        spill = Spill(workspace.path / "stages", shared=bool(workers))
         mark = files.fingerprint("documents", VERSION, sources, [source.dump() for source in config.sources])
         told = _Told(total, progress)
-        intake = Intake(inputs, lambda file: read(file, told.reading(file)), spill, mark)
-        passes = Passes(config, intake, spill, mark, lambda step: _texts(compared[step]), references, told.shard)
+
+        def reading(file: File) -> Iterator[Document | Rejected]:
+            yield from read(file, told.reading(file))
+            contents.hold(file)
+
+        intake = Intake(inputs, reading, spill, mark)
+        plan = Plan(config.dump(), workspace.path / "stages", mark, compared, references)
+        crew = gather(workers, plan)
+        passes = Passes(config, intake, spill, mark, lambda step: texts_of(compared[step]), references, told.shard,
+                        crew)
         told.num_passes = passes.num_passes
-        with Ledger([step.kind for step in config.steps], folder) as ledger, \
+        with Ledger([step.kind for step in config.steps], folder, source_of=_source_of(inputs)) as ledger, \
                 Dataset(folder, config.validation_fraction) as dataset:
-            for shard in flow(passes, ledger):
-                dataset.write(shard)
+            try:
+                for shard in flow(passes, ledger):
+                    dataset.write(shard)
+            except Changed:
+                spill.drop(mark)
+                raise
+            finally:
+                if crew:
+                    crew.close()
+            for file in restless:
+                ledger.reject(Rejected(file.name, 0, "changed again and again while it was read, and was left out; "
+                                                     "copy it and name the copy"))
         if problem := shortage(config, ledger, dataset.split):
             raise UserError(problem, where="corpus.steps" if ledger.worst else "corpus.sources")
         dataset.finish()
         spill.tidy()
         progress(total, total, f"{dataset.documents} documents")
-        told_of = {**summary(ledger, dataset.split),
+        told_of = {**summary(ledger, dataset.split), "skipped": _skipped(config, workspace),
                    "leak": leak(lambda: stored(folder), dataset.split.validation_bytes)}
         files.write(folder / "README.md", card(name, made_from, told_of))
         return told_of
@@ -113,9 +150,9 @@ def preview(config: CorpusConfig, workspace: Workspace, limit: int = 1000) -> di
             yield found
 
     spill = Spill()
-    passes = Passes(config, Intake(sampled, reading, spill, ""), spill, "", lambda step: _texts(compared[step]),
+    passes = Passes(config, Intake(sampled, reading, spill, ""), spill, "", lambda step: texts_of(compared[step]),
                     [None] * len(config.steps))
-    ledger = Ledger([step.kind for step in config.steps], examples=20)
+    ledger = Ledger([step.kind for step in config.steps], examples=20, source_of=_source_of(inputs))
     split = Split(config.validation_fraction)
     kept = pa.concat_tables([DOCUMENTS.empty_table(), *flow(passes, ledger)])
     sides = split.add(kept)
@@ -123,7 +160,8 @@ def preview(config: CorpusConfig, workspace: Workspace, limit: int = 1000) -> di
         split = split.again()
         sides = split.add(kept)
     sample = pa.table({"text": kept["text"], "split": pa.array(sides, pa.string())})
-    return {**summary(ledger, split), "leak": leak(lambda: [sample], split.validation_bytes),
+    return {**summary(ledger, split), "skipped": _skipped(config, workspace),
+            "leak": leak(lambda: [sample], split.validation_bytes),
             "examples": kept.slice(0, 20).drop_columns("group").to_pylist(),
             "ledger": ledger.rows, "quarantine": ledger.quarantine, "problem": shortage(config, ledger, split),
             "files": num_files, "sampled": cut_short}
@@ -133,6 +171,7 @@ def flow(passes: Passes, ledger: Ledger) -> Iterator[pa.Table]:
     """The documents that come out of the steps, shard by shard (id, text, source, group); `ledger` keeps account."""
     passes.settle()
     for _, shard in passes.documents(len(passes.steps), ledger.enter):
+        ledger.after.add(shard)
         yield shard
     for rejected in passes.intake.rejected():
         ledger.reject(rejected)
@@ -169,28 +208,33 @@ def _inputs(config: CorpusConfig, workspace: Workspace) -> tuple[Inputs, list[In
             [[(source, find(source, workspace)) for source in step.references()] for step in config.steps])
 
 
-def _texts(references: Inputs) -> dict[str, Iterable[str]]:
-    """The texts of each reference, by its path."""
-    def texts(source: Source, found: list[File]) -> Iterator[str]:
-        first = ""
-        for document in (document for file in found for document in read(file)):
-            if isinstance(document, Rejected):
-                first = first or str(document)
-            else:
-                first = "-"
-                yield document.text
-        if first != "-":
-            raise UserError(f"{first or f'{source.path} holds no text; name another set'}.", where=source.path)
+def _skipped(config: CorpusConfig, workspace: Workspace) -> list[dict[str, Any]]:
+    """What the sources hold besides the files that are read."""
+    return [asdict(left) for source in config.sources if (left := skipped(source, workspace))]
 
-    return {source.path: texts(source, found) for source, found in references}
+
+def _source_of(inputs: Inputs) -> dict[str, str]:
+    """The path of the source, as it was typed, that each file belongs to; the first one if several do."""
+    return {file.name: source.path for source, found in reversed(inputs) for file in found}
 
 
 def summary(ledger: Ledger, split: Split) -> dict[str, Any]:
-    """The dataset in figures: what is left, and how each step came to it."""
-    return {"documents": split.documents, "bytes": split.bytes, "train_documents": split.documents - split.validation,
+    """The dataset in figures, as the manifest holds them under "summary": what is left, and how it came to it.
+
+    documents, bytes, train_documents, val_documents, quarantined
+    steps      a `Tally.summary` for each step that is on, in their order, and tokens (see `in_tokens`)
+    lengths_read, lengths      histograms of characters, of all documents read and kept (see `Lengths.histogram`)
+    sources, signals, looked_at    before and after, see `profile.compared`; `languages` of a step that tells them
+                               is in its tally: {code: {documents_in, documents_out, bytes_in, bytes_out}}
+    lost       of a step that drops copies, in its tally: [{source, to, documents}], which source lost to which
+    skipped    what the sources hold besides: a `sources.Skipped` each, as a dict;  leak     see `leak.leak`
+    """
+    return in_tokens({
+            "documents": split.documents, "bytes": split.bytes, "train_documents": split.documents - split.validation,
             "val_documents": split.validation, "quarantined": ledger.quarantined,
             "steps": [tally.summary() for tally in ledger.tallies], "lengths": split.lengths.histogram(),
-            "lengths_read": ledger.read.histogram() if ledger.tallies else split.lengths.histogram()}
+            "lengths_read": ledger.read.histogram() if ledger.tallies else split.lengths.histogram(),
+            **compared(ledger.before if ledger.tallies else ledger.after, ledger.after)})
 
 
 def shortage(config: CorpusConfig, ledger: Ledger, split: Split) -> str:
@@ -205,24 +249,6 @@ def shortage(config: CorpusConfig, ledger: Ledger, split: Split) -> str:
     cut = "lower passages.characters" if any(s.kind == "passages" for s in config.steps) else "add the step passages"
     return (f"{left} there, and training needs two different ones, one of them held out for validation. Add text, or "
             f"{cut} so that a long document is cut into several.")
-
-
-def _contents(source: Source, found: list[File], total: int, progress: Progress) -> dict[str, Any]:
-    """What a source held, as a fingerprint over the names and bytes of its files."""
-    digest = xxh3_128()
-    for file in found:
-        progress(0, total, f"looking at {file.name}")
-        digest.update(f"{file.name}\0{file.size}\0".encode())
-        try:
-            with open(file.path, "rb") as handle:
-                for number, block in enumerate(iter(lambda: handle.read(8 << 20), b"")):
-                    digest.update(block)
-                    if number % 16 == 15:
-                        progress(0, total, f"looking at {file.name}")
-        except OSError as error:                 # the reader will say so, and go on with the others
-            digest.update(str(error.errno).encode())
-    return {"path": source.path, "files": len(found), "bytes": sum(file.size for file in found),
-            "contents": digest.hexdigest()}
 
 
 def _size(file: File) -> int:

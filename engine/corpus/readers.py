@@ -12,9 +12,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.corpus import Source
-from engine.corpus.decode import BROKEN, UNDECODED, Moved, Unreadable, undecoded
-from engine.corpus.records import READERS, no_column
+from engine.corpus.decode import (
+    BOMB,
+    BROKEN,
+    LONGEST,
+    TOO_MUCH,
+    UNDECODED,
+    UNSUSPECTED,
+    Moved,
+    Unreadable,
+    undecoded,
+)
+from engine.corpus.records import READERS, TOO_LONG, no_column
 from engine.corpus.sources import File
+
+LEAST = 16
+"""Characters that every record counts for, when a file's records are weighed against its size."""
 
 
 @dataclass(frozen=True)
@@ -28,18 +41,23 @@ class Document:
 
 @dataclass(frozen=True)
 class Rejected:
-    """One record (or a whole file: line 0) that could not be read, and why."""
+    """One record (or a whole file: line 0) that could not be read, and why.
+
+    `offset` is told of a file that breaks off: the bytes of its content, unpacked, that could be read.
+    """
 
     file: str
     line: int
     reason: str
+    offset: int | None = None
 
     def __post_init__(self) -> None:
         # A name taken from a damaged file may hold what no file and no page can show.
         object.__setattr__(self, "reason", self.reason.encode("utf-8", "replace").decode())
 
     def __str__(self) -> str:
-        return f"{self.file}{f' line {self.line}' if self.line else ''} {self.reason}"
+        place = f" line {self.line}" if self.line else f" after byte {self.offset}" if self.offset else ""
+        return f"{self.file}{place} {self.reason}"
 
 
 def read(file: File, moved: Moved = lambda count: None) -> Iterator[Document | Rejected]:
@@ -47,14 +65,20 @@ def read(file: File, moved: Moved = lambda count: None) -> Iterator[Document | R
 
     `moved` hears how many bytes were read from the disk; what it raises passes through.
     """
-    usable, last, same = False, 0, 0
+    usable, last, same = False, -1, 0
+    room = BOMB * file.size + UNSUSPECTED        # Parquet needs no bytes to say the same a million times
     try:
         for line, record in READERS[file.format](file, moved):
+            if room < 0:
+                raise OSError(TOO_MUCH)
+            room -= LEAST
             same, last = (same + 1 if line == last else 1), line
             try:
                 if isinstance(record, Unreadable):
                     raise record
                 text = _text(record, file.source)
+                if len(text) > LONGEST:
+                    raise Unreadable(TOO_LONG)
                 if undecoded(text):
                     raise Unreadable(UNDECODED)
                 if not text.strip():
@@ -63,14 +87,18 @@ def read(file: File, moved: Moved = lambda count: None) -> Iterator[Document | R
                 yield Rejected(file.name, problem.line or line, problem.reason)
                 continue
             usable = True
+            room -= len(text)
             place = f":{line}" + (f".{same}" if same > 1 else "") if line else ""
             yield Document(file.name + place, text, file.name)
+        if last < 0:
+            yield Rejected(file.name, 0, "holds no record; fill it or leave it out")
     except Unreadable as problem:
         yield Rejected(file.name, problem.line, problem.reason)
     except BROKEN as problem:
         told = getattr(problem, "strerror", None) or (str(problem) or "it is broken").splitlines()[0].rstrip(".")
         kept = "what stands before was kept; " if usable else ""
-        yield Rejected(file.name, 0, f"is damaged or cannot be read ({told}); {kept}replace the file or leave it out")
+        yield Rejected(file.name, 0, f"is damaged or cannot be read ({told}); {kept}replace the file or leave it out",
+                       getattr(problem, "offset", None))
 
 
 def _text(record: Any, source: Source) -> str:

@@ -21,7 +21,16 @@ PIECE = 4 << 20
 """Characters after which a long text file is cut, at a blank line if there is one: a document fits into memory."""
 
 ROWS = 256
-"""Rows of a Parquet file that are held at once."""
+"""Rows of a Parquet file that are held at once, or fewer where they are long."""
+
+HELD = 32 << 20
+"""Bytes of a Parquet file's rows that are held at once, more or less."""
+
+RECORD_LINES = 1 << 17
+"""Lines of one record of a CSV file: a quote that never closes must not take the whole file into memory."""
+
+PATIENCE = 4 * LONGEST
+"""Characters of a JSON file that may be read in vain, looking for a record after broken ones."""
 
 TOO_LONG = f"is longer than {LONGEST >> 20} million characters; cut it into several records"
 
@@ -97,15 +106,21 @@ def _json(line: str) -> Any:
 
 @READERS.add("json")
 def _read_json(file: File, moved: Moved) -> Found:
-    """A list of records, one record, records one after the other, or an object whose one list holds them."""
-    decoder, line, ended = json.JSONDecoder(), 1, False
+    """A list of records, one record, records one after the other, or an object whose one list holds them.
+
+    After a broken record the next one is looked for where a line begins with a brace.
+    """
+    decoder, line, ended, broken, wasted = json.JSONDecoder(), 1, False, False, 0
     with open_text(file, moved) as stream:
         text = stream.read(PIECE)
         at, counted = _skip(r"\s*\[?", text, 0), 0
         while True:
             at = _skip(r"[\s,\]]*", text, at)
+            if broken and not text.startswith("{", at):
+                at = _next_line(text, at)
             line, counted = line + text.count("\n", counted, at), at
             problem: Exception | None = None
+            record: Any = None
             try:
                 record, end = decoder.raw_decode(text, at)
             except (ValueError, RecursionError) as error:
@@ -116,11 +131,19 @@ def _read_json(file: File, moved: Moved) -> Found:
             elif at == len(text):
                 return
             elif problem:
-                yield line, _broken(problem, text, at, line)
-                return
+                if not broken:
+                    yield line, _broken(problem, text, at, line)
+                place = getattr(problem, "pos", end)
+                wasted += place - at + place // 64           # an error counts the lines before it
+                if wasted > PATIENCE:
+                    yield line, Unreadable("is in a part of which too much is not JSON; mend it: what follows in this "
+                                           "file was not read")
+                    return
+                broken, at = True, at + 1
             else:
                 for inner in _records(record, file.source):
-                    yield line, inner
+                    if not broken or (isinstance(inner, dict) and set(file.source.columns) <= set(inner)):
+                        yield line, inner
                 at = end
 
 
@@ -129,11 +152,20 @@ def _skip(what: str, text: str, at: int) -> int:
     return found.end() if found else at
 
 
+def _next_line(text: str, at: int) -> int:
+    """Where the next line begins with a brace; else the last line end if only blanks follow it, or the end."""
+    if found := re.compile(r"\n[ \t\r]*(?=\{)").search(text, at):
+        return found.end()
+    last = text.rfind("\n", at)
+    return last if last >= 0 and not text[last:last + LONGEST].strip() else len(text)
+
+
 def _broken(problem: Exception, text: str, start: int, line: int) -> Unreadable:
     place = getattr(problem, "pos", start)
     why = getattr(problem, "msg", "it is nested too deeply")
     column = place - text.rfind("\n", 0, place)
-    return Unreadable(f"is not JSON ({why} at column {column}); mend it: what follows in this file was not read",
+    return Unreadable(f"is not JSON ({why} at column {column}); mend it; reading "
+                      "went on at the next line that begins with a brace",
                       line + text.count("\n", start, place))
 
 
@@ -187,6 +219,8 @@ class _Feed:
         return self
 
     def __next__(self) -> str:
+        if len(self.taken) >= RECORD_LINES:
+            raise csv.Error(f"a record of more than {RECORD_LINES} lines")
         self.taken.append(self.waiting.pop() if self.waiting else next(self._source))
         return self.taken[-1][1]
 
@@ -205,21 +239,25 @@ def _read_parquet(file: File, moved: Moved) -> Found:
             raise Unreadable(no_column(file.source, there))
         row = 0
         for group in range(table.num_row_groups):
-            size = table.metadata.row_group(group).num_rows
+            about = table.metadata.row_group(group)
+            size, read = about.num_rows, 0
+            most = max(1, min(ROWS, HELD * size // max(1, about.total_byte_size)))
             try:
-                for number, batch in enumerate(table.iter_batches(ROWS, [group], wanted)):
-                    for offset in range(len(batch)):
-                        yield row + number * ROWS + offset + 1, _row(batch, offset)
+                for batch in table.iter_batches(most, [group], wanted):
+                    columns = {name: batch.column(batch.schema.get_all_field_indices(name)[0]) for name in wanted}
+                    for at in range(len(batch)):
+                        read += 1
+                        yield row + read, _row(columns, at)
             except BROKEN as error:
-                yield row + 1, Unreadable(f"begins a group of {size} rows of which some are damaged "
-                                          f"({str(error).splitlines()[0]}); replace the file to have them all")
+                yield row + read + 1, Unreadable(f"is in a group of {size} rows of which some are damaged "
+                                                 f"({str(error).splitlines()[0]}); replace the file to have them all")
             row += size
 
 
-def _row(batch: pa.RecordBatch, at: int) -> Any:
+def _row(columns: dict[str, pa.Array], at: int) -> Any:
     try:
-        return {name: batch.column(name)[at].as_py() for name in batch.schema.names}
-    except ValueError as error:
+        return {name: column[at].as_py() for name, column in columns.items()}
+    except (ValueError, OverflowError) as error:
         return Unreadable(f"cannot be shown as text ({error}); mend the row or delete it")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ ENDINGS = {".txt": "text", ".text": "text", ".md": "markdown", ".markdown": "mar
            ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 COMPRESSED = (".gz", ".zst")
 MAGIC = "*?["
+NO_ENDING, LINK = "no ending", "link to a folder"
+NAMED = 5
+"""Skipped files that are named; the others are counted."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class File:
     format: str
     source: Source
     size: int
+    modified: int = 0                           # nanoseconds since the epoch, when it was found
 
 
 def find(source: Source, workspace: Workspace) -> list[File]:
@@ -41,7 +46,8 @@ def find(source: Source, workspace: Workspace) -> list[File]:
     for path in paths:
         kind = format_of(path) if source.format == "auto" else source.format
         if kind:
-            files.append(File(path, _name(path, workspace), kind, source, path.stat().st_size))
+            about = path.stat()
+            files.append(File(path, _name(path, workspace), kind, source, about.st_size, about.st_mtime_ns))
     if not files:
         endings = sorted({"".join(path.suffixes[-2:]) or path.name for path in paths})[:5]
         what = (f"{source.path} has an ending that is not read" if alone else
@@ -49,6 +55,37 @@ def find(source: Source, workspace: Workspace) -> list[File]:
         raise UserError(f"{what}; endings are {', '.join(ENDINGS)}, each also with .gz or .zst. "
                         "Rename the file, or say its format under source.format.", where=source.path)
     return files
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """What a folder or glob holds besides the files that are read: how many, why (by ending), and a few names."""
+
+    path: str
+    files: int
+    endings: dict[str, int]                     # most first; NO_ENDING and LINK besides endings such as ".docx"
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        kinds = ", ".join(f"{count} × {what}" for what, count in self.endings.items())
+        few = ", ".join(self.names) + (", ..." if self.files > len(self.names) else "")
+        return (f"{self.path} holds {self.files} more {'file' if self.files == 1 else 'files'} that nothing was read "
+                f"of ({kinds}): {few}")
+
+
+def skipped(source: Source, workspace: Workspace) -> Skipped | None:
+    """What `find` leaves out of a folder or glob for its ending, and links to folders; None if nothing is."""
+    paths, alone = _paths(source.path, workspace)
+    left = [(path.suffix.lower() or NO_ENDING, path) for path in paths if not format_of(path)]
+    if alone or source.format != "auto":
+        left = []
+    if (folder := workspace.path / source.path).is_dir():
+        left += [(LINK, Path(here, name)) for here, folders, _ in os.walk(folder) for name in sorted(folders)
+                 if Path(here, name).is_symlink()]
+    if not left:
+        return None
+    kinds = dict(Counter(kind for kind, _ in left).most_common())
+    return Skipped(source.path, len(left), kinds, tuple(_name(path, workspace) for _, path in left[:NAMED]))
 
 
 def format_of(path: Path) -> str:
@@ -82,7 +119,11 @@ def _paths(typed: str, workspace: Workspace) -> tuple[list[Path], bool]:
         base = root.joinpath(*fixed)
         if base.is_dir():
             workspace.resolve(base)
-            found = sorted(p for p in base.glob(rest) if p.is_file() and not _hidden(p.relative_to(base)))
+            try:
+                found = sorted(p for p in base.glob(rest) if p.is_file() and not _hidden(p.relative_to(base)))
+            except (ValueError, NotImplementedError) as error:
+                raise UserError(f"{typed} is not a pattern ({error}); write it as corpora/mine/*.txt, or "
+                                "corpora/**/*.txt for all folders below.", where=typed) from None
             if found:
                 return _permitted(found, workspace), False
     raise UserError(f"{typed} matches no file in the workspace {workspace.path}; check the pattern.", where=typed)

@@ -32,12 +32,12 @@ _LIGHT = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1
 
 
 class Spill:
-    """Tables by mark and name. Without a `folder`, all stay in memory."""
+    """Tables by mark and name. Without a `folder`, all stay in memory; if it is `shared` with other processes, none."""
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, *, shared: bool = False) -> None:
         self.folder = folder
         self.used: list[str] = []
-        self._room = IN_MEMORY
+        self._room = -1 if shared else IN_MEMORY
         self._held: dict[tuple[str, str], pa.Table] = {}
 
     def get(self, mark: str, name: str, columns: list[str] | None = None) -> pa.Table | None:
@@ -83,6 +83,13 @@ class Spill:
             self._held.pop((mark, name), None)
             if self.folder is not None:
                 self._path(mark, name).unlink(missing_ok=True)
+
+    def drop(self, mark: str) -> None:
+        """Give up a whole stage, since it is not what its mark says."""
+        self._held = {key: table for key, table in self._held.items() if key[0] != mark}
+        self.used = [other for other in self.used if other != mark]
+        if self.folder is not None:
+            shutil.rmtree(self.folder / mark, ignore_errors=True)
 
     def tidy(self) -> None:
         """Delete the stages that were used longest ago, until few enough and small enough ones are left.

@@ -88,22 +88,34 @@ def _dataset(worker: Worker, recipe: Recipe) -> Path:
     folder = make(recipe.corpus, worker.workspace, recipe.name, worker.progress)
     worker.keep(dataset=_relative(worker, folder))
     _tell_of_quarantine(worker, folder)
+    _tell_of_skipped(worker, recipe)
     return folder
 
 
 def _tell_of_quarantine(worker: Worker, dataset: Path) -> None:
-    """Say which records could not be read: they are left out, and nobody should have to look for that."""
-    path = dataset / "quarantine.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    if not lines:
-        return
-    told = []
-    for row in map(json.loads, lines[:TOLD]):
-        told.append(f"{row['file']}{' line ' + str(row['line']) if row['line'] else ''} {row['reason']}")
-    more = f"; and {len(lines) - TOLD} more" if len(lines) > TOLD else ""
-    count = f"{len(lines)} {'record' if len(lines) == 1 else 'records'}"
-    worker.run.event("warning", sentence=f"{count} could not be read and had to be left out: {'; '.join(told)}{more}. "
-                                         f"All are in {_relative(worker, path)}.")
+    """Say what could not be read and what was not looked at: nobody should have to search for that."""
+    from engine.corpus.readers import Rejected
+
+    path, told, count = dataset / "quarantine.jsonl", list[str](), 0
+    if path.exists():
+        with open(path, encoding="utf-8") as lines:   # a file's lines end with \n alone: names may hold other line ends
+            for count, line in enumerate(lines, 1):
+                row = json.loads(line)
+                if count <= TOLD:
+                    told.append(str(Rejected(row["file"], row["line"] or 0, row["reason"], row.get("offset"))))
+    if count:
+        more = f"; and {count - TOLD} more" if count > TOLD else ""
+        records = f"{count} {'record' if count == 1 else 'records'}"
+        worker.run.event("warning", sentence=f"{records} could not be read and had to be left out: {'; '.join(told)}"
+                                             f"{more}. All are in {_relative(worker, path)}.")
+
+
+def _tell_of_skipped(worker: Worker, recipe: Recipe) -> None:
+    from engine.corpus.sources import skipped
+
+    for source in recipe.corpus.sources:
+        if left := skipped(source, worker.workspace):
+            worker.run.event("warning", sentence=f"{left}. Rename them, convert them, or leave them where they are.")
 
 
 def _tokens(worker: Worker, recipe: Recipe) -> Path:
