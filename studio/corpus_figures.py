@@ -82,3 +82,18 @@ def s_curve(similarity: float, num_hashes: int) -> Any:
                                                                                       line_dash="dotted")
     return _still(bands_alone * sure * at, 230, xlabel="similarity of the pair", ylabel="chance", xlim=(0, 1),
                   ylim=(0, 1.04), show_legend=True, legend_position="top_left", show_grid=True)
+
+
+def before_and_after(edges: Sequence[float], before: Sequence[int], after: Sequence[int], words: str, *,
+                     logarithmic: bool = False) -> Any:
+    """Two histograms of one figure over each other, as shares of the documents: before in grey, after in colour."""
+    shares = [[100 * count / (sum(counts) or 1) for count in counts] for counts in (before, after)]
+    bars = [[(left, 0, right, share, f"{left:g} to {right:g}", f"{share:.1f} %")
+             for left, right, share in zip(edges, edges[1:], each, strict=False)] for each in shares]
+    full = [place for place in range(len(before)) if before[place] or after[place]]
+    left, right = (edges[full[0]], edges[full[-1] + 1]) if full else (edges[0], edges[-1])
+    common = {"tools": _hover((words, "@range"), ("documents", "@share")), "line_alpha": 0}
+    old, new = (hv.Rectangles(each, ["x0", "y0", "x1", "y1"], ["range", "share"]) for each in bars)
+    picture = old.opts(color=QUIET, alpha=0.42, **common) * new.opts(color=KEPT, alpha=0.62, **common)
+    return _still(picture, 250, logx=logarithmic, xlabel=words, ylabel="% of documents", xlim=(left, right),
+                  ylim=(0, 1.06 * max([1, *shares[0], *shares[1]])), show_grid=False)

@@ -22,7 +22,6 @@ from engine.model import ModelConfig, estimate
 from engine.progress import silent
 from engine.tokens import TokensConfig
 from engine.tokens.shards import tokenize
-from studio.corpus_dataset import TABS
 from studio.corpus_entries import rule
 from studio.pages import PAGES
 from studio.pages.corpus import Corpus
@@ -232,7 +231,7 @@ def looked(session, tab):
     page.steps.tick = lambda: None
     page.tick()
     ticked(page, page.dataset.looking)
-    page.dataset.tabs.active = TABS.index(tab)
+    page.dataset.tabs.turn(tab)
     for part in (page.dataset.ledger.searching, page.dataset.documents.reading):
         part.quiet_seconds = 0
     page.tick()
