@@ -10,20 +10,23 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import model_validator
+from pydantic import ValidationError, model_validator
 
-from engine.config import Config, UserError, read, setting, wrong
+from engine.config import Config, UserError, problems, read, setting, wrong
 from engine.corpus import CorpusConfig
 from engine.evaluate import EvaluateConfig
 from engine.export import ExportConfig
 from engine.model import ModelConfig
+from engine.model.shapes import shapes
 from engine.optim import Optimizer, Schedule
+from engine.optim.groups import problem
 from engine.stages import StageConfig, TrainConfig
 from engine.tokens import TokensConfig
 from engine.workspace import ASSETS
 
 JOBS = ("curate", "tokenize", "train", "evaluate", "export")
-Job = Literal["curate", "tokenize", "train", "evaluate", "export"]
+ORDER = ("probe", *JOBS)
+Job = Literal["probe", "curate", "tokenize", "train", "evaluate", "export"]
 
 
 class Recipe(Config):
@@ -61,12 +64,25 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _jobs_in_order(self) -> Self:
-        if list(self.jobs) != sorted(set(self.jobs), key=JOBS.index):
-            raise wrong("jobs", f"must each stand once and in the order {', '.join(JOBS)}", self.jobs)
+        if list(self.jobs) != sorted(set(self.jobs), key=ORDER.index):
+            raise wrong("jobs", f"must each stand once and in the order {', '.join(ORDER)}", self.jobs)
         makes_model = "train" in self.jobs
         if not makes_model and not self.from_run and {"evaluate", "export"} & set(self.jobs):
             raise wrong("from_run", "is empty, so there is no model to evaluate or export; name a run, "
                                     "or put train among the jobs")
+        return self
+
+    @model_validator(mode="after")
+    def _layers_are_there(self) -> Self:
+        if self.optim.layers and (found := problem(self.optim, shapes(self.model))):
+            raise wrong(f"optim.{found[0]}", found[1])
+        return self
+
+    @model_validator(mode="after")
+    def _one_average(self) -> Self:
+        if self.train.ema_decay and self.optim.kind == "schedule_free":
+            raise wrong("train.ema_decay", "is for optimizers that do not average the weights themselves, as "
+                                           "schedule_free does; set it to 0", self.train.ema_decay)
         return self
 
     @property
@@ -94,7 +110,12 @@ class Recipe(Config):
             raise UserError(f"{where}{line} is not YAML: {getattr(error, 'problem', error)}.", where=where) from None
         if not isinstance(values, dict):
             raise UserError(f"{where} holds no settings; it must be a mapping such as 'name: my-run'.", where=where)
-        return read(cls, values, where)
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            found = problems(error)
+            told = "; ".join(f"line {_line(text, problem.field)}: {problem}" for problem in found)
+            raise UserError(f"{where} {told}", where=found[0].field) from None
 
     @classmethod
     def load(cls, source: str | Path) -> Self:
@@ -123,6 +144,22 @@ class Recipe(Config):
                                 "check its brackets and quotes.", where=path) from None
             place(values, path.strip().split("."), value)
         return read(type(self), values)
+
+
+def _line(text: str, field: str) -> int:
+    """The line of a YAML text on which a dotted field stands, or else the innermost part of it that is there."""
+    node, line = yaml.compose(text, Loader=yaml.SafeLoader), 1
+    for key in field.split("."):
+        if isinstance(node, yaml.MappingNode):
+            inner = next(((k, v) for k, v in node.value if k.value == key), None)
+        elif isinstance(node, yaml.SequenceNode) and key.isdigit() and int(key) < len(node.value):
+            inner = (node.value[int(key)],) * 2
+        else:
+            inner = None
+        if inner is None:
+            break
+        line, node = inner[0].start_mark.line + 1, inner[1]
+    return line
 
 
 def place(values: dict[str, Any], path: list[str], value: Any) -> None:

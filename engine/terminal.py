@@ -13,6 +13,7 @@ from rich.table import Table as Grid
 
 from engine import files, runs
 from engine.config import Config, Part, settings
+from engine.runs import energy
 from engine.runs.folder import START, Run
 from engine.workspace import Workspace
 
@@ -50,7 +51,7 @@ class _Bars:
     """One bar for each job of a run, fed from its status and events."""
 
     def __init__(self, run: Run, console: Console) -> None:
-        self.run, self.cursor = run, START
+        self.run, self.cursor, self.told = run, START, 0.0
         self.progress = Progress(TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn(),
                                  TimeRemainingColumn(), TextColumn("{task.fields[message]}"), console=console)
         self.bars: dict[str, TaskID] = {}
@@ -59,7 +60,9 @@ class _Bars:
     def update(self) -> None:
         events, self.cursor = self.run.rows("events", self.cursor)
         for event in events:
-            self._tell(event)
+            if event["time"] > self.told:  # a resume replaces the file, and all of it is read again
+                self.told = event["time"]
+                self._tell(event)
         status = self.run.status()
         if status.job and status.of:
             self._bar(status.job)
@@ -70,8 +73,8 @@ class _Bars:
         if job in self.bars:
             return
         for before in self.bars.values():
-            total = self.progress.tasks[before].total
-            self.progress.update(before, completed=total, message="")
+            total = self.progress.tasks[before].total or 1
+            self.progress.update(before, completed=total, total=total, message="")
         self.bars[job] = self.progress.add_task(job, total=None, message="")
 
     def _tell(self, event: dict[str, Any]) -> None:
@@ -81,6 +84,8 @@ class _Bars:
             self._bar(event["job"])
             if not self.live:
                 say(f"== {event['job']}")
+        elif kind == "reused":
+            say(f"[dim]made before from the same inputs and settings: {escape(event['path'])}[/]", soft_wrap=True)
         elif kind == "sample":
             say(f"[dim]step {event['step']}:[/] {escape(event['prompt'])}[cyan]{escape(event['text'][:160])}[/]",
                 soft_wrap=True)
@@ -92,6 +97,7 @@ class _Bars:
 
 def _conclude(run: Run, workspace: Workspace, console: Console) -> int:
     status, made = run.status(), run.made()
+    _tell_of_energy(run, console)
     if status.state in ("failed", "lost"):
         console.print(f"[red]{status.state}:[/] {escape(status.error or 'the worker died.')}",
                       soft_wrap=True)
@@ -105,6 +111,7 @@ def _conclude(run: Run, workspace: Workspace, console: Console) -> int:
         report = files.read_json(workspace.path / made["evaluation"])
         console.print(f"validation loss {report['val/loss']:.3f}, perplexity {report['val/perplexity']:.1f}, "
                       f"{report['val/bits_per_byte']:.3f} bits per byte")
+        console.print(f"report: {escape(str(workspace.path / made['evaluation']))}", soft_wrap=True)
     if "bundle" in made:
         bundle = workspace.path / made["bundle"]
         parity = files.read_json(bundle / "parity.json")
@@ -113,13 +120,20 @@ def _conclude(run: Run, workspace: Workspace, console: Console) -> int:
         console.print(f"bundle: {escape(str(bundle))}", soft_wrap=True)
     elif "checkpoint" in made:
         console.print(f"checkpoint: {escape(str(workspace.path / made['checkpoint']))}", soft_wrap=True)
-    elif "tokens" in made:
+    elif "evaluation" not in made and "tokens" in made:
         console.print(f"tokens: {escape(str(workspace.path / made['tokens']))}", soft_wrap=True)
-    elif "dataset" in made:
+    elif "evaluation" not in made and "dataset" in made:
         console.print(f"dataset: {escape(str(workspace.path / made['dataset']))}", soft_wrap=True)
     if "dataset" in made and (told := _left_out(workspace.path / made["dataset"])):
         console.print(f"[yellow]{escape(told)}[/]", soft_wrap=True)
     return 0
+
+
+def _tell_of_energy(run: Run, console: Console) -> None:
+    used = energy.account(run.rows("metrics")[0], run.rows("events")[0])
+    if used:
+        console.print(f"energy: {used['kwh']:.3g} kWh {used['value']}, {used['cost']:.2g} {used['currency']}, "
+                      f"{used['co2e_kg'] * 1000:.3g} g CO2e")
 
 
 def _left_out(dataset: Path) -> str:

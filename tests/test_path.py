@@ -46,6 +46,8 @@ def test_from_raw_text_to_a_bundle_that_speaks(finished, workspace, toy_recipe):
     again = runs.start(runs.recipe_of(finished).override("jobs=[curate, tokenize]"), workspace)
     again.wait(60)
     assert {k: v for k, v in made.items() if k in ("dataset", "tokens")} == again.made(), "nothing is made twice"
+    assert [event["what"] for event in again.rows("events", START)[0] if event["kind"] == "reused"] == [
+        "dataset", "tokens"]
 
     other = runs.start(runs.recipe_of(finished).override("jobs=[evaluate]", f"from_run={finished.name}"), workspace)
     other.wait(60)

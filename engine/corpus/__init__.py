@@ -32,6 +32,8 @@ class Source(Config):
     template: str = setting("", "Text made of several columns, such as '{title}\\n\\n{body}'; replaces the column",
                             advanced=True)
     encoding: str = setting("auto", "Encoding of text files, such as utf-8 or cp1252; auto finds it out", advanced=True)
+    weight: float = setting(1.0, "Share of the text that the step mixture gives to this source, against the others",
+                            gt=0, le=1e6, advanced=True)
 
     @model_validator(mode="after")
     def _can_be_read(self) -> Source:
@@ -72,6 +74,8 @@ class Step(Part):
     """
 
     table: ClassVar[Table] = STEPS
+    mitigates: ClassVar[bool] = False
+    """Whether the step is there to mitigate bias: what comes to the first such step is measured, as is what is left."""
 
     enabled: bool = setting(True, "Whether the step is done; one that is off keeps its settings", advanced=True)
 
@@ -111,7 +115,9 @@ class Step(Part):
 
 
 class Looked(Protocol):
-    """What a step noted of every batch, in the corpus' order."""
+    """What a step noted of every batch, in the corpus' order; and which source each file belongs to, by its name."""
+
+    sources: Mapping[str, Source]
 
     def tables(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """Batch after batch, as `look` gave it, or the named columns alone; can be asked for again."""
@@ -132,6 +138,9 @@ class Whole(Step):
     def decide(self, looked: Looked) -> Iterator[pa.Table]:
         """The verdict on each batch, in the order of the notes."""
         raise NotImplementedError
+
+    sees_sources: ClassVar[bool] = False
+    """Whether what is decided depends on the sources' settings."""
 
     def judge(self, batch: pa.Table, verdict: pa.Table) -> pa.Table:
         """The batch with its verdict, as `begin` gives it; here the verdict is one row for each document.
@@ -176,6 +185,9 @@ class CorpusConfig(Config):
     pardons: tuple[Pardon, ...] = setting((), "Documents that are kept although a step would drop them", advanced=True)
     validation_fraction: float = setting(
         0.05, "Share of the documents held out for validation, chosen by a hash of their content", gt=0, le=0.5)
+    bias: Literal["off", "auto", "both"] = setting(
+        "auto", "Measure bias: auto, of the dataset, and before the first step that mitigates it; both, without such "
+                "a step of the documents as they were read", advanced=True)
 
     workers: str = setting("", "Who does the steps: a number of processes on this machine, local for a Ray that is "
                                "started here, or a Ray cluster such as ray://head:10001; empty for one process",
@@ -189,3 +201,4 @@ class CorpusConfig(Config):
 from engine.corpus import clean, markup, passages  # noqa: E402, F401, I001  the menu, in order
 from engine.corpus import filter, repetition, web, malformed, language, blocklists, privacy  # noqa: E402, F401
 from engine.corpus import dedupe, near, lines, decontaminate  # noqa: E402, F401
+from engine.corpus import toxicity, counterfactual, rebalance, mixture  # noqa: E402, F401

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from engine.config import setting
 from engine.corpus import STEPS, Step
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from daft import Expression
 
 UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 WORD = rf"[{UNSPACED}]|[^\s{UNSPACED}]+"
 """A word: what stands between blanks, or one letter of a script that sets none between words."""
+
+SIGN = r"[\p{P}\p{S}&&[^\x00-\x7F]]"
+"""A sign that is not ASCII."""
 
 
 @STEPS.add("quality")
@@ -34,16 +39,48 @@ class Quality(Step):
     max_ellipsis_lines: float = setting(0.3, "Largest share of lines that end with an ellipsis", ge=0, le=1,
                                         advanced=True)
     min_alphabetic: float = setting(0.8, "Smallest share of words with a letter in them", ge=0, le=1, advanced=True)
+    signs: bool = setting(False, "Count signs as words in shares of words, as datatrove does, which made FineWeb: "
+                                 "letters are then missing from many a text with much punctuation", advanced=True)
 
     def reasons(self, text: Expression) -> dict[str, Expression]:
         words = text.regexp_count(WORD)
+        return self._reasons(text, words, words, text.length() - text.regexp_count(r"[ \n\t]"),
+                             text.regexp_count(rf"[{UNSPACED}]|\p{{L}}[^\s{UNSPACED}]*"))
+
+    def begin(self) -> Callable[[pa.Table], pa.Table]:
+        if not self.signs:
+            return super().begin()
+        import numpy as np
+
+        from engine.corpus.columns import column, judge
+        from engine.corpus.ngrams import split
+
+        counts = ("words", "solid", "letters", "alphabetic")
+
+        def quality(batch: pa.Table) -> pa.Table:
+            names, counted = batch.column_names, [runs.counts() for _, runs in split(batch)]
+            for name in counts:
+                found = [part[name] for part in counted]
+                batch = batch.append_column(name, [np.concatenate(found) if found else np.zeros(0, np.int64)])
+            return judge(batch, self.edited, reasons).select([*names, "reason"])
+
+        def reasons(text: Expression) -> dict[str, Expression]:
+            foreign = text.regexp_count(SIGN) - text.regexp_count(r"\pL’\pL")      # to `counts` they are letters
+            words, *others = map(column, counts)
+            return self._reasons(text, words, *(count - foreign for count in others))
+
+        return quality
+
+    def _reasons(self, text: Expression, words: Expression, solid: Expression, letters: Expression,
+                 alphabetic: Expression) -> dict[str, Expression]:
+        """By the number of words, of those that are no signs, of the letters of these, and of words with a letter."""
         lines = text.regexp_count(r"(?m)^.*\S.*$")
         many = lines >= 4
         spaced = text.regexp_count(f"[{UNSPACED}]") * 2 < words
-        length = (text.length() - text.regexp_count(r"[ \n\t]")) / words
+        length = letters / solid
         reasons = {
-            f"fewer than {self.min_words} words": words < self.min_words,
-            f"more than {self.max_words} words": words > self.max_words,
+            f"fewer than {self.min_words} words": solid < self.min_words,
+            f"more than {self.max_words} words": solid > self.max_words,
             f"words shorter than {self.min_word_length:g} letters on average": spaced & (length < self.min_word_length),
             f"words longer than {self.max_word_length:g} letters on average": spaced & (length > self.max_word_length),
             f"more than {self.max_symbols:g} hash signs a word": text.regexp_count("#") / words > self.max_symbols,
@@ -54,7 +91,7 @@ class Quality(Step):
             f"ellipses after more than {self.max_ellipsis_lines:.0%} of the lines":
                 many & (text.regexp_count(r"(?m)(\.\.\.|…)[ \t]*$") / lines > self.max_ellipsis_lines),
             f"letters in fewer than {self.min_alphabetic:.0%} of the words":
-                text.regexp_count(rf"[{UNSPACED}]|\p{{L}}[^\s{UNSPACED}]*") / words < self.min_alphabetic,
+                alphabetic / words < self.min_alphabetic,
         }
         if not self.max_words:
             del reasons[f"more than {self.max_words} words"]

@@ -34,7 +34,8 @@ ROWS = pa.schema([("id", pa.string()), ("source", pa.string()), ("step", pa.stri
                   ("reason", pa.string()), ("before", pa.string()), ("after", pa.string()), ("bytes", pa.int64()),
                   ("cluster", pa.int64()), ("kept", pa.string()), ("kept_source", pa.string()),
                   ("similarity", pa.float32())])
-"""`action` is dropped, edited, pardoned (kept by a rule, with the step's reason) or tagged (in a cluster, and kept).
+"""`action` is dropped, edited, pardoned (kept by a rule, with the step's reason), tagged (in a cluster, and kept) or
+added (made by a step from the document of that id).
 Of a duplicate, `kept` and `kept_source` are the id and the source of the document that stays in its place."""
 
 ABOUT = ("cluster", "kept", "kept_source", "similarity")
@@ -154,6 +155,10 @@ class Ledger:
             spared = on.filter(pc.is_valid(on["pardoned"]))
             tally.pardoned += len(spared)
             self._write(step, "pardoned", before.take(spared["row"]), None, spared["pardoned"].to_pylist(), spared)
+        if "added" in after.column_names:
+            fresh = on.filter(pc.fill_null(on["added"], False))
+            self._write(step, "added", before.take(fresh["row"]), fresh["text"],
+                        [_each_once(kinds) for kinds in fresh["kinds"].to_pylist()], fresh)
         if "cluster" in after.column_names:
             tagged = on.filter(pc.is_valid(on["cluster"]))
             tally.tagged += len(tagged)
@@ -167,7 +172,7 @@ class Ledger:
             return [""] * len(edited)
         for count in pc.value_counts(pc.list_flatten(on["kinds"])).to_pylist():
             tally.kinds[count["values"]] += count["counts"]
-        return [", ".join(dict.fromkeys(kinds or ())) for kinds in edited["kinds"].to_pylist()]
+        return [_each_once(kinds) for kinds in edited["kinds"].to_pylist()]
 
     def _write(self, step: int, action: str, before: pa.Table, after: pa.ChunkedArray | None, reasons: list[str],
                judged: pa.Table) -> None:
@@ -198,6 +203,10 @@ class Ledger:
         """The step that dropped most, if any dropped something."""
         worst = max(self.tallies, key=lambda tally: tally.dropped, default=None)
         return worst if worst and worst.dropped else None
+
+
+def _each_once(kinds: list[str] | None) -> str:
+    return ", ".join(dict.fromkeys(kinds or ()))
 
 
 def _count_languages(tally: Tally, before: pa.Table, after: pa.Table, kept: pa.ChunkedArray) -> None:

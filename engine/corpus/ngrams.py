@@ -1,36 +1,77 @@
 """Runs of words that come again within a text, sought in all texts of a batch at once.
 
 Counting runs of words text by text in Python reaches about 1 MB a second. Here words and runs are
-64-bit hashes in numpy, sorted once for each length of run; two runs that differ look the same once
-in 10^12 times, so the figures are bounds: what they suspect is to be counted exactly.
+64-bit hashes in numpy, sorted once for each length of run. The figures for all texts are bounds; what they
+suspect is counted text by text.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-BLANK, LETTER, SIGN, RUNNING = range(4)
-_CLASS = np.full(256, LETTER, np.uint8)
-_CLASS[[*range(33, 48), *range(58, 65), *range(91, 95), 96, *range(123, 127)]] = SIGN
-_CLASS[[*range(9, 14), *range(28, 33)]] = BLANK
-_CLASS[list(b"-.")] = RUNNING
-_JOINS = np.isin(np.arange(256), list(b".,'@"))
-"""What the bytes of a text are: blanks as for `str.split`, letters and digits, signs, those that come in runs, and
-those that between two letters or digits are one too."""
+from engine.corpus.columns import column, compute, edit_where
+from engine.corpus.filter import SIGN, UNSPACED
+
+LONGEST = 1_000_000
+"""Characters of a document whose words are looked at."""
+
+PIECE = 1 << 19
+"""Bytes of text whose words are counted at once, a document more or less: they fit the processor's cache."""
+
+APART = f"[{UNSPACED}]|{SIGN}"
+"""What is a word by itself and no ASCII sign: letters of scripts that set no blanks between words, and signs."""
+
+RARE_BLANKS = r"[\x{85}\p{Z}&&[^ ]]"
+
+SEEN, UPPER, LOWER, DIGIT, EDGE, OPENS, STOPS, CLOSES, JOINS, LINKS, COUNTS, QUOTE, DOT, DASH = (
+    1 << bit for bit in range(14))
+_IS = np.zeros(256, np.int16)
+for _kind, _bytes in (
+        (SEEN, {*range(256)} - {*range(9, 14), *range(28, 33)}),    # no blank, as for `str.split`
+        (UPPER, range(65, 91)), (LOWER, [*range(97, 123), *range(128, 256)]), (DIGIT, range(48, 58)),
+        (EDGE, b",:;!?()[]{}<>_#*&'\"`"),                          # stands apart at either end of what blanks part
+        (OPENS, b"%=+$"), (CLOSES, b"%+$"),                         # at the beginning; behind a digit at the end
+        (STOPS, b"%-+"),                                            # with EDGE, LOWER, DIGIT: a full stop behind it ends
+        (JOINS, b",~"), (LINKS, b":<>=/-"), (COUNTS, b"+-*^"),      # stand apart within: see `_words`
+        (QUOTE, b"'\""), (DOT, b"."), (DASH, b"-")):
+    _IS[list(_bytes)] |= _kind
+"""What each byte of a text is; letters that are not ASCII count as small ones."""
+
+ABBREVIATIONS = b"Mr Mrs Ms Dr St Jr Mt vs Inc Ltd Co Corp Prof Gen Rev Gov Sen Rep".split()
 
 BASE, SPREAD = np.uint64(0x5851F42D4C957F2D), np.uint64(0x9E3779B97F4A7C15)
+
+
+def split(batch: pa.Table) -> Iterator[tuple[int, Runs]]:
+    """The words of the documents, piece by piece, with the row at which each piece begins."""
+    odd = column("text").regexp(f"{APART}|{RARE_BLANKS}") | (column("text").length() > LONGEST)
+    text = edit_where(batch, odd, _blanks_between_words)["text"].combine_chunks()
+    ends = np.cumsum(pc.binary_length(text).to_numpy())
+    cuts = np.unique(np.searchsorted(ends, np.arange(0, ends[-1] if len(ends) else 0, PIECE)))
+    for first, last in pairwise([*cuts.tolist(), len(text)]):
+        yield first, Runs(text.slice(first, last - first))
+
+
+def _blanks_between_words(rows: pa.Table) -> pa.ChunkedArray:
+    """The texts with blanks around what is a word by itself, and not longer than they are looked at."""
+    text = column("text").left(LONGEST).regexp_replace(r"(\pL)’(\pL)", "$1'$2")
+    text = text.regexp_replace(f"({APART})", " $1 ").regexp_replace(RARE_BLANKS, " ")
+    return compute(rows, {"text": text})["text"]
 
 
 class Runs:
     """The words of many texts. Results have one figure for each text, in characters.
 
-    A word is a run of letters, digits and what is not ASCII, with single signs within such as that of 3.14; any
-    other sign; or a run of full stops or hyphens. Memory is about 40 bytes for each byte of the texts.
+    Words are those of spaCy's English rules (Honnibal et al. 2020), but for the most of its exceptions: of what
+    stands between two blanks, signs at either end are words by themselves, a run of full stops is one; within,
+    signs part words only between certain letters or digits, so that foo(bar) is cut before its last sign alone.
+    Memory is about 60 bytes for each byte of the texts.
     """
 
     def __init__(self, texts: pa.LargeStringArray) -> None:
@@ -52,12 +93,22 @@ class Runs:
         return [bytes(self._letters[start:end]).decode("utf-8", "replace")
                 for start, end in zip(self._starts[first:last], self._ends[first:last], strict=True)]
 
-    def most_frequent(self, n: int) -> NDArray[np.int64]:
-        """The most characters that any run of `n` words takes that comes at least twice."""
+    def counts(self) -> dict[str, NDArray[np.int64]]:
+        """Of each text: its words, those that are more than signs (solid) and their letters, those with a letter."""
+        letter, digit = (np.append(0, np.cumsum(_IS[self._letters] & kind > 0)) for kind in (UPPER | LOWER, DIGIT))
+        alphabetic = letter[self._ends] > letter[self._starts]
+        solid = alphabetic | (digit[self._ends] > digit[self._starts])
+        every = np.ones(len(self._text), np.int64)
+        weights = {"words": every, "solid": solid, "letters": np.diff(self._before) * solid, "alphabetic": alphabetic}
+        return {name: np.bincount(self._text, of_word, len(self.lengths)).astype(np.int64)
+                for name, of_word in weights.items()}
+
+    def most_frequent(self, n: int, least: int = 2) -> NDArray[np.int64]:
+        """The most characters that any run of `n` words takes that comes at least `least` times."""
         hashes, places = self._sorted(n)
         first = np.flatnonzero(np.append(True, hashes[1:] != hashes[:-1])[:len(hashes)])
         times = np.diff(np.append(first, len(hashes)))
-        at, times = places[first[times > 1]], times[times > 1]
+        at, times = places[first[times >= least]], times[times >= least]
         taken = np.zeros(len(self.lengths), np.int64)
         np.maximum.at(taken, self._text[at], times * (self._before[at + n] - self._before[at] + n - 1))
         return taken
@@ -71,6 +122,41 @@ class Runs:
         np.add.at(edges, again + n, -1)
         inside = np.cumsum(edges)[:-1] > 0
         return np.bincount(self._text, np.diff(self._before) * inside, len(self.lengths)).astype(np.int64)
+
+    def most_frequent_of(self, text: int, n: int, least: int) -> int:
+        """The characters of one text's most frequent run of `n` words, the first of several, if it comes at least
+        `least` times: at most `most_frequent`."""
+        first, hashes = self._of(text, n)
+        if not len(hashes):
+            return 0
+        _, begins, times = np.unique(hashes, return_index=True, return_counts=True)
+        most = times.max()
+        at = first + begins[times == most].min()
+        return int(most * (self._before[at + n] - self._before[at] + n - 1)) if most >= least else 0
+
+    def repeated_of(self, text: int, n: int) -> int:
+        """The letters of one text's runs of `n` words that stood before, none counted twice: at most `repeated`."""
+        first, hashes = self._of(text, n)
+        seen: set[int] = set()
+        taken = at = 0
+        runs = hashes.tolist()
+        while at < len(runs):
+            if runs[at] in seen:
+                taken += int(self._before[first + at + n] - self._before[first + at])
+                at += n
+            else:
+                seen.add(runs[at])
+                at += 1
+        return taken
+
+    def _of(self, text: int, n: int) -> tuple[int, NDArray[np.uint64]]:
+        """The first word of a text, and the hashes of its runs of `n` words in their order."""
+        first, last = np.searchsorted(self._text, [text, text + 1]).tolist()
+        num = max(0, last - first - n + 1)
+        runs = np.zeros(num, np.uint64)
+        for offset in range(n):
+            runs = runs * SPREAD + self._hashes[first + offset:first + offset + num]
+        return first, runs
 
     def _sorted(self, n: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
         """The hashes of all runs of `n` words within one text in order, and the words at which they begin."""
@@ -89,17 +175,73 @@ class Runs:
 
 def _words(letters: NDArray[np.uint8], bounds: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Where words start and end, in bytes; none goes from one text into the next."""
-    kinds = _CLASS[letters]
-    joins = np.zeros(len(letters) + 1, bool)
-    joins[1:-2] = _JOINS[letters[1:-1]] & (kinds[:-2] == LETTER) & (kinds[2:] == LETTER)
-    joins[bounds] = joins[bounds[1:] - 1] = False           # what joins two texts joins no word
-    kinds[joins[:-1]] = LETTER
-    ends_before = np.ones(len(letters) + 1, bool)           # whether a word cannot go on across a place
-    ends_before[1:-1] = (kinds[1:] != kinds[:-1]) | (kinds[1:] == SIGN)
-    ends_before[1:-1] |= (kinds[1:] == RUNNING) & (letters[1:] != letters[:-1])
-    ends_before[bounds] = True
-    inside = kinds != BLANK
-    return np.flatnonzero(ends_before[:-1] & inside), np.flatnonzero(ends_before[1:] & inside) + 1
+    here = np.append(_IS[letters], np.int16(0))             # one blank beyond the end
+    seen = here > 0
+    first = seen.copy()                                     # of what stands between two blanks
+    first[1:] &= ~seen[:-1]
+    first[bounds] = seen[bounds]
+    last = np.append(seen[:-1] & (first | ~seen)[1:], False)
+    before, after = np.roll(here, 1), np.roll(here, -1)
+    before[first] = after[last] = 0                         # what joins two texts joins no word
+    dot, run = here & DOT > 0, here & DOT & (before | after) > 0
+
+    place = np.arange(len(here), dtype=np.int32)
+    opens = (here & EDGE > 0) | run | (here & OPENS > 0) & ~((here & COUNTS > 0) & (after & DIGIT > 0))
+    begun = np.maximum.accumulate(np.where(first, place, 0))
+    opens &= np.maximum.accumulate(np.where(opens, -1, place)) < begun
+    closes = (here & EDGE > 0) | run | (here & CLOSES > 0) & (before & DIGIT > 0)
+    earlier = np.roll(before, 1)
+    initial = (before & LOWER > 0) & ((earlier == 0) | (earlier & DOT > 0))          # as in e.g. and 10 p.m.
+    closes |= dot & ((before & (EDGE | LOWER | DIGIT | STOPS) > 0) | (before & earlier & UPPER > 0)) & ~initial
+    _abbreviations(letters, first, closes)
+    ended = _from_behind(np.where(last, place, len(here)))
+    closes &= _from_behind(np.where(closes, len(here), place)) > ended
+
+    letter = UPPER | LOWER
+    within = (here & JOINS > 0) & (before & letter > 0) & (after & letter > 0)
+    within |= (here & LINKS > 0) & (before & (letter | DIGIT) > 0) & (after & letter > 0)
+    within |= (here & COUNTS > 0) & (before & DIGIT > 0) & (after & DIGIT > 0)
+    within |= dot & (before & (LOWER | QUOTE) > 0) & (after & (UPPER | QUOTE) > 0)
+    hyphen = (here & after & DASH > 0) & (before & letter > 0) & (np.roll(after, -1) & letter > 0)
+    second = np.roll(hyphen, 1)                             # of two between letters, which are one word
+    alone = opens | closes | within | run | hyphen | second
+
+    starts = first | alone
+    starts[1:] |= alone[:-1]
+    starts[1:] &= ~(run[1:] & run[:-1] | second[1:])
+    starts |= first
+    _contractions(letters, starts, ~seen | first | closes)
+    starts &= seen
+    return np.flatnonzero(starts), np.flatnonzero(seen[:-1] & (starts | ~seen)[1:]) + 1
+
+
+def _from_behind(places: NDArray[np.int32]) -> NDArray[np.int32]:
+    """The least of the places from each on."""
+    return np.minimum.accumulate(places[::-1])[::-1]
+
+
+def _abbreviations(letters: NDArray[np.uint8], first: NDArray[np.bool_], closes: NDArray[np.bool_]) -> None:
+    """Keep the full stop of Mr. and the like with its word."""
+    at = np.flatnonzero((letters == ord(".")) & closes[:-1])
+    for word in ABBREVIATIONS:
+        here = at[at >= len(word)]
+        alike = first[here - len(word)]
+        for place, letter in enumerate(word):
+            alike = alike & (letters[here - len(word) + place] == letter)
+        closes[here[alike]] = False
+
+
+def _contractions(letters: NDArray[np.uint8], starts: NDArray[np.bool_], over: NDArray[np.bool_]) -> None:
+    """Part it's, don't, we'll, we're, we've and I'm; `over` is where what stands between two blanks has ended."""
+    at = np.flatnonzero(letters == ord("'"))
+    letters, over = np.append(letters, np.zeros(3, np.uint8)) | 32, np.append(over, np.ones(3, bool))
+    at = at[(at > 0) & ~starts[at] & ~over[at + 1]]
+    one, two = letters[at + 1], letters[at + 2]
+    short, long = over[at + 2], ~over[at + 2] & over[at + 3]
+    starts[at[short & ((one == ord("s")) | (one == ord("m")))]] = True
+    pairs = (np.frombuffer(pair, np.uint8) for pair in (b"ll", b"re", b"ve"))
+    starts[at[long & np.logical_or.reduce([(one == a) & (two == b) for a, b in pairs])]] = True
+    starts[at[short & (one == ord("t")) & (letters[at - 1] == ord("n"))] - 1] = True
 
 
 def _hashes(letters: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.uint64]:
@@ -108,24 +250,3 @@ def _hashes(letters: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray
     sums = np.append(np.uint64(0), np.cumsum((letters.astype(np.uint64) + np.uint64(1)) * powers[:-1]))
     found = (sums[ends] - sums[starts]) * powers[len(letters) - starts]
     return (found ^ found >> np.uint64(32)) * SPREAD
-
-
-def most_frequent(words: Sequence[str], n: int) -> int:
-    """The characters of the most frequent run of `n` words, if it comes twice: at most `Runs.most_frequent`."""
-    (run, times), = Counter(" ".join(words[at:at + n]) for at in range(len(words) - n + 1)).most_common(1) or [("", 0)]
-    return times * len(run) if times > 1 else 0
-
-
-def repeated(words: Sequence[str], n: int) -> int:
-    """The letters of the runs of `n` words that stood before, none counted twice: at most `Runs.repeated`."""
-    seen: set[tuple[str, ...]] = set()
-    taken = at = 0
-    while at <= len(words) - n:
-        run = tuple(words[at:at + n])
-        if run in seen:
-            taken += sum(map(len, run))
-            at += n
-        else:
-            seen.add(run)
-            at += 1
-    return taken

@@ -6,6 +6,7 @@ and the text where it is another. Text is kept once, as it was read, however man
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine import files
-from engine.corpus import CorpusConfig, Whole
+from engine.corpus import CorpusConfig, Source, Whole
 from engine.corpus.intake import DOCUMENTS, Intake
 from engine.corpus.pardons import Pardons
 from engine.corpus.spill import Spill
@@ -49,7 +50,9 @@ class Passes:
         self.marks: list[str] = []
         self._pardons = [Pardons(config.pardons, step.kind) for step in self.steps]
         for step, pardons, others in zip(self.steps, self._pardons, read_by, strict=True):
-            mark = files.fingerprint(mark, step.dump(), pardons.settings, others)
+            weights = [[[source.path, source.weight] for source in config.sources]] if getattr(
+                step, "sees_sources", False) else []
+            mark = files.fingerprint(mark, step.dump(), pardons.settings, others, *weights)
             self.marks.append(mark)
         self._references, self._told = references, told
         self._judges: dict[int, Callable[[pa.Table], pa.Table]] = {}
@@ -65,6 +68,15 @@ class Passes:
             if isinstance(step, Whole):
                 self._settle(place, step)
 
+    def shares(self) -> list[dict[str, Any]]:
+        """What the steps that give shares decided (`shares.Shares`), each with its step's name."""
+        found = []
+        for mark, step in zip(self.marks, self.steps, strict=True):
+            first = self.spill.get(mark, _verdict(0)) if isinstance(step, Whole) else None
+            if first is not None and (words := (first.schema.metadata or {}).get(b"shares")):
+                found.append({"step": step.kind, **json.loads(words)})
+        return found
+
     def _settle(self, place: int, step: Whole) -> None:
         mark = self.marks[place]
         if self.spill.has(mark, "decided"):
@@ -75,7 +87,7 @@ class Passes:
                 left = self.part(place, number, shard, look=True)
             numbers += [number] if left else []
             self._told(self._finished(place), number + 1, self.intake.num_shards)
-        looked = Notes(self.spill, mark, numbers)
+        looked = Notes(self.spill, mark, numbers, self.intake.sources)
         for number, verdict in zip(numbers, step.decide(looked), strict=True):
             if not self.spill.has(mark, _verdict(number)):
                 self.spill.put(mark, _verdict(number), verdict)
@@ -158,8 +170,8 @@ class Passes:
 class Notes:
     """What a step noted of every shard, read again as often as it is asked for."""
 
-    def __init__(self, spill: Spill, mark: str, numbers: list[int]) -> None:
-        self._spill, self._mark, self._numbers = spill, mark, numbers
+    def __init__(self, spill: Spill, mark: str, numbers: list[int], sources: Mapping[str, Source]) -> None:
+        self._spill, self._mark, self._numbers, self.sources = spill, mark, numbers, sources
 
     def tables(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
         for number in self._numbers:
@@ -178,6 +190,7 @@ def encode(before: pa.Table, after: pa.Table) -> pa.Table:
     """What a step changed: row and reason of each document that came back, its id and text where they are others."""
     rows = after["row"].to_numpy()
     pieces = np.bincount(rows, minlength=1)[rows] > 1    # a book is not to be compared with each of its passages
+    pieces &= "copy" not in after.column_names
     original = _originals(before, rows, pieces)
     columns = {"row": pa.array(rows, pa.int32())}
     for name in ("id", "text"):
@@ -200,7 +213,7 @@ def decode(before: pa.Table, changes: pa.Table) -> pa.Table:
                "text": now["text"] if changes["text"].null_count == len(changes) else
                pc.coalesce(changes["text"], now["text"]), "row": changes["row"].cast(pa.int64())}
     if "group" in changes.column_names:
-        columns["group"] = pc.coalesce(changes["group"], named["group"])
+        columns["group"] = pc.coalesce(named["group"], changes["group"])    # what was put together stays together
     return pa.table({**columns, **{name: changes[name] for name in changes.column_names if name not in columns}})
 
 

@@ -1,7 +1,7 @@
 """Pipeline: sources -> steps -> a dataset of Parquet files with its ledger.
 
     documents-00000.parquet ...   id, text, source, split ("train" or "val"), group (of near duplicates, mostly none)
-    ledger.parquet  quarantine.jsonl  README.md (the data card)  manifest.json
+    ledger.parquet  quarantine.jsonl  bias.json (what was measured)  README.md (the data card)  manifest.json
 
 Documents flow in shards of 32 MB through one step after the other, so memory does not grow with the corpus.
 The order is that of the sources, so the same inputs and settings give the same bytes. What was done to each
@@ -19,7 +19,9 @@ import pyarrow as pa
 
 from engine import files
 from engine.config import UserError
-from engine.corpus import CorpusConfig
+from engine.corpus import CorpusConfig, Source
+from engine.corpus.before_after import BeforeAfter, digest
+from engine.corpus.bias_report import FILE
 from engine.corpus.card import card
 from engine.corpus.contents import Changed, Contents
 from engine.corpus.crew import Plan, gather
@@ -82,7 +84,7 @@ def _curate(config: CorpusConfig, workspace: Workspace, name: str, progress: Pro
         size = sum(_size(file) for _, found in inputs for file in found)
         files.require_space(folder, size * (3 if size > IN_MEMORY else 1) + (16 << 20))
         spill = Spill(workspace.path / "stages", shared=bool(workers))
-        mark = files.fingerprint("documents", VERSION, sources, [source.dump() for source in config.sources])
+        mark = files.fingerprint("documents", VERSION, sources, [_as_read(source) for source in config.sources])
         told = _Told(total, progress)
 
         def reading(file: File) -> Iterator[Document | Rejected]:
@@ -95,10 +97,11 @@ def _curate(config: CorpusConfig, workspace: Workspace, name: str, progress: Pro
         passes = Passes(config, intake, spill, mark, lambda step: texts_of(compared[step]), references, told.shard,
                         crew)
         told.num_passes = passes.num_passes
+        measured = BeforeAfter(config)
         with Ledger([step.kind for step in config.steps], folder, source_of=_source_of(inputs)) as ledger, \
                 Dataset(folder, config.validation_fraction) as dataset:
             try:
-                for shard in flow(passes, ledger):
+                for shard in flow(passes, ledger, measured):
                     dataset.write(shard)
             except Changed:
                 spill.drop(mark)
@@ -112,9 +115,13 @@ def _curate(config: CorpusConfig, workspace: Workspace, name: str, progress: Pro
         if problem := shortage(config, ledger, dataset.split):
             raise UserError(problem, where="corpus.steps" if ledger.worst else "corpus.sources")
         dataset.finish()
+        shares = passes.shares()
         spill.tidy()
         progress(total, total, f"{dataset.documents} documents")
-        told_of = {**summary(ledger, dataset.split), "skipped": _skipped(config, workspace),
+        if found := measured.report(ledger):
+            files.write_json(folder / FILE, found)
+        told_of = {**summary(ledger, dataset.split), "shares": shares, "bias": digest(found),
+                   "skipped": _skipped(config, workspace),
                    "leak": leak(lambda: stored(folder), dataset.split.validation_bytes)}
         files.write(folder / "README.md", card(name, made_from, told_of))
         return told_of
@@ -154,23 +161,26 @@ def preview(config: CorpusConfig, workspace: Workspace, limit: int = 1000) -> di
                     [None] * len(config.steps))
     ledger = Ledger([step.kind for step in config.steps], examples=20, source_of=_source_of(inputs))
     split = Split(config.validation_fraction)
-    kept = pa.concat_tables([DOCUMENTS.empty_table(), *flow(passes, ledger)])
+    measured = BeforeAfter(config)
+    kept = pa.concat_tables([DOCUMENTS.empty_table(), *flow(passes, ledger, measured)])
     sides = split.add(kept)
     if split.different > 1 and not split.fits():
         split = split.again()
         sides = split.add(kept)
     sample = pa.table({"text": kept["text"], "split": pa.array(sides, pa.string())})
+    found = measured.report(ledger)
     return {**summary(ledger, split), "skipped": _skipped(config, workspace),
-            "leak": leak(lambda: [sample], split.validation_bytes),
+            "leak": leak(lambda: [sample], split.validation_bytes), "shares": passes.shares(), "bias": digest(found), "bias_report": found,
             "examples": kept.slice(0, 20).drop_columns("group").to_pylist(),
             "ledger": ledger.rows, "quarantine": ledger.quarantine, "problem": shortage(config, ledger, split),
             "files": num_files, "sampled": cut_short}
 
 
-def flow(passes: Passes, ledger: Ledger) -> Iterator[pa.Table]:
+def flow(passes: Passes, ledger: Ledger, measured: BeforeAfter) -> Iterator[pa.Table]:
     """The documents that come out of the steps, shard by shard (id, text, source, group); `ledger` keeps account."""
     passes.settle()
-    for _, shard in passes.documents(len(passes.steps), ledger.enter):
+    for _, shard in passes.documents(len(passes.steps), measured.entering(ledger.enter)):
+        measured.went(shard)
         ledger.after.add(shard)
         yield shard
     for rejected in passes.intake.rejected():
@@ -211,6 +221,11 @@ def _inputs(config: CorpusConfig, workspace: Workspace) -> tuple[Inputs, list[In
 def _skipped(config: CorpusConfig, workspace: Workspace) -> list[dict[str, Any]]:
     """What the sources hold besides the files that are read."""
     return [asdict(left) for source in config.sources if (left := skipped(source, workspace))]
+
+
+def _as_read(source: Source) -> dict[str, Any]:
+    """The settings that reading depends on."""
+    return {name: value for name, value in source.dump().items() if name != "weight"}
 
 
 def _source_of(inputs: Inputs) -> dict[str, str]:

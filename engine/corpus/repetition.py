@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from engine.config import setting
 from engine.corpus import STEPS, Step
-from engine.corpus.filter import UNSPACED
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from daft import Expression
 
-LONGEST = 1_000_000
-"""Characters of a document whose words are looked at."""
-
-PIECE = 1 << 19
-"""Bytes of text whose words are counted at once, a document more or less: they fit the processor's cache."""
-
-APART = rf"[{UNSPACED}]|[\p{{P}}\p{{S}}&&[^\x00-\x7F]]"
-"""What is a word by itself and no ASCII sign: letters of scripts that set no blanks between words, and signs."""
-
-RARE_BLANKS = r"[\x{85}\p{Z}&&[^ ]]"
-
+    from engine.corpus.ngrams import Runs
 
 def _share(default: float, words: str, *, advanced: bool = False) -> Any:
     return setting(default, f"{words}; 0 turns the rule off", ge=0, le=1, advanced=advanced)
@@ -44,7 +32,8 @@ class GopherRepetition(Step):
     """Rules of Gopher against repetition (Rae et al. 2021, table A1), with its thresholds and a reason for each.
 
     Of lines, paragraphs and runs of words that come more than once, all but the first are repeated.
-    Words in a row count as frequent from twice on, so that a short text need not fear its own words.
+    Words are split as by spaCy, which datatrove and so FineWeb count with. Unlike there, words in a row count as
+    frequent from twice on, so that a short text need not fear its own words.
     Of a document of more than a million characters, the words of the first million are looked at.
     """
 
@@ -55,6 +44,8 @@ class GopherRepetition(Step):
     max_frequent_2: float = _frequent(0.2, 2)
     max_frequent_3: float = _frequent(0.18, 3)
     max_frequent_4: float = _frequent(0.16, 4)
+    min_times: int = setting(2, "How often words in a row come to count as frequent; datatrove takes 1, which drops "
+                                "texts of a few words", ge=1, le=100, advanced=True)
     max_repeated_5: float = _repeated(0.15, 5)
     max_repeated_6: float = _repeated(0.14, 6)
     max_repeated_7: float = _repeated(0.13, 7)
@@ -87,38 +78,31 @@ class GopherRepetition(Step):
     def _judge_words(self, batch: pa.Table) -> pa.Table:
         """The batch with the reasons of the rules on words, where it has none yet."""
         import numpy as np
-        import pyarrow.compute as pc
 
-        from engine.corpus.columns import column, edit_where, with_reasons
-        from engine.corpus.ngrams import Runs
+        from engine.corpus.columns import with_reasons
+        from engine.corpus.ngrams import split
 
         frequent, repeated = dict(self._limits("frequent")), dict(self._limits("repeated"))
-        odd = column("text").regexp(f"{APART}|{RARE_BLANKS}") | (column("text").length() > LONGEST)
-        text = edit_where(batch, odd, _blanks_between_words)["text"].combine_chunks()
-        ends = np.cumsum(pc.binary_length(text).to_numpy())
-        cuts = np.unique(np.searchsorted(ends, np.arange(0, ends[-1] if len(ends) else 0, PIECE)))
         reasons: dict[int, str] = {}
-        for first, last in pairwise([*cuts.tolist(), len(text)]):
-            runs = Runs(text.slice(first, last - first))
+        for first, runs in split(batch):
             suspect = np.zeros(len(runs.lengths), bool)
             for n, limit in frequent.items():
-                suspect |= runs.most_frequent(n) > limit * runs.lengths
+                suspect |= runs.most_frequent(n, self.min_times) > limit * runs.lengths
             if repeated:
                 suspect |= runs.repeated(min(repeated)) > min(repeated.values()) * runs.lengths
             for row in np.flatnonzero(suspect).tolist():
-                if why := self._why(runs.words(row), runs.lengths[row]):
+                if why := self._why(runs, row):
                     reasons[first + row] = why
         return with_reasons(batch, reasons)
 
-    def _why(self, words: list[str], characters: int) -> str | None:
-        """Why a document of these words and this many characters is dropped, exactly."""
-        from engine.corpus.ngrams import most_frequent, repeated
-
+    def _why(self, runs: Runs, text: int) -> str | None:
+        """Why one of the texts is dropped, exactly."""
+        characters = runs.lengths[text]
         for n, limit in self._limits("frequent"):
-            if most_frequent(words, n) > limit * characters:
+            if runs.most_frequent_of(text, n, self.min_times) > limit * characters:
                 return f"the most frequent {n} words in a row take more than {limit:.0%} of the characters"
         for n, limit in self._limits("repeated"):
-            if repeated(words, n) > limit * characters:
+            if runs.repeated_of(text, n) > limit * characters:
                 return f"more than {limit:.0%} of the characters are in repeated runs of {n} words"
         return None
 
@@ -127,14 +111,6 @@ class GopherRepetition(Step):
         for n in range(2, 11):
             if limit := getattr(self, f"max_{rule}_{n}", 0):
                 yield n, limit
-
-
-def _blanks_between_words(rows: pa.Table) -> pa.ChunkedArray:
-    """The texts with blanks around what is a word by itself, and not longer than they are looked at."""
-    from engine.corpus.columns import column, compute
-
-    text = column("text").left(LONGEST).regexp_replace(f"({APART})", " $1 ").regexp_replace(RARE_BLANKS, " ")
-    return compute(rows, {"text": text})["text"]
 
 
 def repeated_parts(parts: Expression) -> Expression:

@@ -43,7 +43,8 @@ def look(dataset: Path, examples: int = 20) -> dict[str, Any]:
 
 
 def search(dataset: Path, step: str = "", reason: str = "", text: str = "", limit: int = 100, *, action: str = "",
-           cluster: int | None = None, source: str = "", kept_source: str = "", skip: int = 0) -> list[dict[str, Any]]:
+           cluster: int | None = None, source: str = "", kept_source: str = "",
+           skip: int = 0) -> list[dict[str, Any]]:
     """Rows of a dataset's ledger, in its order, at most `limit` after the first `skip`: of this step, action and
     cluster, with `reason` a part of their reason, `text` of their id, source or excerpts, `source` of their source,
     `kept_source` of that of the document that stays in their place. None of the parts minds upper and lower case.
@@ -97,7 +98,7 @@ def history(dataset: Path, id: str) -> list[dict[str, Any]]:
     Raises UserError if the ledger is damaged.
     """
     found: list[dict[str, Any]] = []
-    with _readable(dataset), pq.ParquetFile(dataset / "ledger.parquet") as file:
+    with readable(dataset), pq.ParquetFile(dataset / "ledger.parquet") as file:
         for batch in file.iter_batches(batch_size=SCANNED):
             own = pc.or_(pc.equal(batch["id"], id), pc.starts_with(batch["id"], f"{id}#"))
             found += batch.filter(own).to_pylist()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -22,8 +22,8 @@ TRAINING = {"max_steps": "steps", "micro_batch_size": "rows in a micro-batch", "
 def card(config: ModelConfig, facts: Mapping[str, Any]) -> str:
     """The Markdown of README.md.
 
-    `facts`: name, licence, parity (of `parity.compare`), and what is known of recipe, lineage and
-    evaluation. A fact that is not there is not spoken of, except that no licence was given.
+    `facts`: name, licence, parity (of `parity.compare`, with its costs), target, and what is known of
+    recipe, lineage, evaluation and energy. A fact that is not there is not spoken of, except that no licence was given.
     """
     recipe, parity = facts.get("recipe") or {}, facts["parity"]
     name, licence = str(facts["name"]), " ".join(str(facts.get("licence") or "").split())
@@ -40,9 +40,11 @@ def card(config: ModelConfig, facts: Mapping[str, Any]) -> str:
             ("context", f"{config.context_length:,} tokens"), ("head tied to the embedding", config.tied_embeddings)])),
         _section("Data", _data(recipe, facts.get("lineage") or {})),
         _section("Training", _training(recipe, config)),
+        _section("Energy", _energy(facts.get("energy") or {})),
         _section("Evaluation", _evaluation(facts.get("evaluation") or {})),
         _section("Same model in ONNX", _parity(parity)),
-        _section("Use", _use(name, config)),
+        _section("Smaller forms", _costs(parity.get("costs") or ())),
+        _section("Use", _use(name, config, str(facts.get("target", "native")))),
         _section("Licence", _safe(licence) if licence else "None was given: ask whoever made this model before you use "
                  "it for more than looking at it. The texts that it was trained on have licences of their own."),
         _section("Limits", LIMITS),
@@ -104,16 +106,52 @@ def _evaluation(report: Mapping[str, Any]) -> str:
     return f"On text of the same corpus that was held out of training{tokens}:\n\n" + _table(rows)
 
 
+def _energy(energy: Mapping[str, Any]) -> str:
+    if not energy:
+        return ""
+    million = 1e6 / max(1, energy["tokens"])
+    return _table([
+        ("training", f"{energy['kwh']:.3g} kWh, {energy['value']}"), ("how", energy["why"]),
+        ("cost", f"{energy['cost']:.2g} {energy['currency']}"), ("emissions", f"{energy['co2e_kg']:.2g} kg CO2e"),
+        ("for a million tokens", f"{energy['kwh'] * million:.2g} kWh")])
+
+
 def _parity(parity: Mapping[str, Any]) -> str:
     rows = [(case["name"], f"{case['max_difference']:.1e}") for case in parity["cases"]]
     return (f"{_safe(parity['sentence'])} Allowed was {parity['tolerance']:.1e}. Largest difference of a logit:\n\n"
             + _table(rows))
 
 
-def _use(name: str, config: ModelConfig) -> str:
+def _costs(rows: Sequence[Mapping[str, Any]]) -> str:
+    if not rows:
+        return ""
+    told = "text that was held out" if rows[0]["text"] == "held out" else "text of the model itself"
+    head = ("precision", "size", "perplexity", "Δ bits per byte", "KL", "same likeliest token", "same greedy text",
+            "tokens per second", "")
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for row in rows:
+        lines.append(f"| {' | '.join(map(_safe, _cost(row)))} |")
+    broken = [_safe(row["sentence"]) for row in rows if not row["passed"]]
+    left_out = f"\n\nLeft out: {' '.join(broken)}" if broken else ""
+    return (f"Each measured against float32 on {rows[0]['tokens']:,} tokens of {told}; speed at batch 1, on the "
+            "machine that made this bundle:\n\n" + "\n".join(lines) + left_out)
+
+
+def _cost(row: Mapping[str, Any]) -> list[str]:
+    if "loss" not in row:
+        return [row["precision"], f"{row['bytes'] / 1e6:,.1f} MB", *["–"] * 6, "broken"]
+    bits = row["bits_per_byte_change"]
+    speed = row.get("tokens_per_second")
+    return [row["precision"], f"{row['bytes'] / 1e6:,.1f} MB", f"{row['perplexity']:.4g}",
+            "–" if bits is None else f"{bits:+.4f}", f"{row['divergence']:.1e}", f"{row['agreement']:.1%}",
+            f"{row['greedy_agreement']:.0%}", "–" if speed is None else f"{speed:,.0f}",
+            "" if row["passed"] else "broken"]
+
+
+def _use(name: str, config: ModelConfig, target: str) -> str:
     # Their caches get the head size of config.json, or width / heads.
     but = ""
-    if kernel_size(config) != config.head_size:
+    if target == "native" and kernel_size(config) != config.head_size:
         but = (f"; only, the attention operator needs heads of {kernel_size(config)} where the model has "
                f"{config.head_size}, which optimum and transformers.js refuse")
     return f"""\

@@ -15,16 +15,17 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-OPSET = 23                      # the first with RMSNormalization
 CONTRIB = "com.microsoft"       # onnxruntime's own operators, in every build of it
 EMBED_BYTES = 1_900_000_000     # protobuf refuses a file of 2 GiB
 ALIGNMENT = 4096                # lets onnxruntime map external weights instead of reading them
 
-FLOAT, INT32, INT64 = TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64
+FLOAT, INT32, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL
 
 
 class Graph:
     """Nodes, weights, inputs and outputs, in the order in which they were added."""
+
+    opset, ir_version = 23, 10      # the first with RMSNormalization
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -32,6 +33,7 @@ class Graph:
         self.inputs: list[onnx.ValueInfoProto] = []
         self.outputs: list[onnx.ValueInfoProto] = []
         self.weights: dict[str, np.ndarray] = {}
+        self.about: dict[str, str] = {}     # what a reader of the file is told, by name
         self._scope = ""
 
     @contextmanager
@@ -67,6 +69,11 @@ class Graph:
                                            **attributes))
         return list(outputs)
 
+    def name_output(self, made: str, name: str) -> None:
+        """Give what a node made another name, before anyone reads it."""
+        node = next(node for node in reversed(self.nodes) if made in node.output)
+        node.output[list(node.output).index(made)] = name
+
     def _name(self, op: str) -> str:
         return f"{self._scope}{op}.{len(self.nodes)}"
 
@@ -80,8 +87,10 @@ class Graph:
         """Write `path`, and `path` + "_data" beside it when the weights are too many for one protobuf."""
         model = helper.make_model(
             helper.make_graph(self.nodes, self.name, self.inputs, self.outputs),
-            opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)],
-            producer_name="training-studio", ir_version=10)
+            opset_imports=[helper.make_opsetid("", self.opset),
+                           *(helper.make_opsetid(name, 1) for name in sorted({n.domain for n in self.nodes} - {""}))],
+            producer_name="training-studio", ir_version=self.ir_version)
+        helper.set_model_props(model, self.about)
         tensors = model.graph.initializer
         if self.size_bytes <= EMBED_BYTES:
             for name, array in self.weights.items():

@@ -21,9 +21,9 @@ def kernel_size(config: ModelConfig) -> int:
     return -(-config.head_size // MULTIPLE) * MULTIPLE
 
 
-def widen(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The weights with every head `kernel_size(config)` wide."""
-    size, wide = config.head_size, kernel_size(config)
+def widen(config: ModelConfig, weights: Mapping[str, np.ndarray], wide: int) -> dict[str, np.ndarray]:
+    """The weights with every head `wide` wide."""
+    size = config.head_size
     if size == wide:
         return dict(weights)
     numbers = np.arange(size)
@@ -52,6 +52,6 @@ def widen(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> dict[str, n
     return found
 
 
-def norm_eps(config: ModelConfig) -> float:
+def norm_eps(config: ModelConfig, wide: int) -> float:
     """The epsilon of a norm inside a widened head: rms over `size` = sqrt(wide / size) * rms over `wide` with this."""
-    return config.norm_eps * config.head_size / kernel_size(config)
+    return config.norm_eps * config.head_size / wide

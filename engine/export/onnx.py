@@ -23,7 +23,9 @@ import numpy as np
 
 from engine.export.graph import CONTRIB, FLOAT, INT32, INT64, Graph
 from engine.export.heads import kernel_size, norm_eps, widen
+from engine.export.matrices import Matrices
 from engine.model import ModelConfig
+from engine.model.rope import stretch
 
 HIDDEN = -1e9   # finite: a row of pads alone must not become NaN, which would leak through the values
 
@@ -38,11 +40,20 @@ class Stream:
 
 
 class DecoderGraph(Graph):
-    """The graph of one model: `config` gives the blocks, `weights` their float32 numbers by our own names."""
+    """The graph of one model: `config` gives the blocks, `weights` their float32 numbers by our own names.
 
-    def __init__(self, config: ModelConfig, weights: Mapping[str, np.ndarray]) -> None:
+    `matrices` says how the large ones are kept.
+    """
+
+    target = "native"
+
+    def __init__(self, config: ModelConfig, weights: Mapping[str, np.ndarray],
+                 matrices: Matrices | None = None) -> None:
         super().__init__(config.family)
-        self.config, self.head_size, self.given = config, kernel_size(config), widen(config, weights)
+        self.matrices = matrices or Matrices()
+        self.config, self.head_size = config, self.size_of_heads(config)
+        self.given = widen(config, weights, self.head_size)
+        self.about |= {"target": self.target, "context_length": str(config.context_length)}
         batch, sequence, past, total = "batch_size", "sequence_length", "past_sequence_length", "total_sequence_length"
         caches = [f"{layer}.{part}" for layer in range(config.num_layers) for part in ("key", "value")]
         ids = self.input("input_ids", INT64, (batch, sequence))
@@ -55,10 +66,10 @@ class DecoderGraph(Graph):
             self.output(f"present.{name}", FLOAT, (batch, config.num_kv_heads, total, self.head_size))
 
         if config.position == "rope":
-            for name, table in zip(("rope.cos", "rope.sin"), rope(config), strict=True):
+            for name, table in zip(("rope.cos", "rope.sin"), rope(config, self.head_size), strict=True):
                 self.constant(name, table)
         with self.scope("mask"):
-            self.attention = self.attention_inputs(mask, ids)
+            self.seen = self.attention_inputs(mask, ids)
         with self.scope("embed"):
             stream = self.embed(ids, positions)
         for layer in range(config.num_layers):
@@ -66,11 +77,16 @@ class DecoderGraph(Graph):
                 stream = self.block(stream, layer, positions)
         with self.scope("head"):
             hidden, _ = self.norm(stream, "norm")
-            self.node("MatMul", hidden, self.head(), name="logits")
+            self.name_output(self.matrices.product(self, hidden, "head.weight", self.head), "logits")
+
+    @staticmethod
+    def size_of_heads(config: ModelConfig) -> int:
+        """Width of one head in the graph, which the caches have too."""
+        return kernel_size(config)
 
     # The blocks, in the order of the path ------------------------------------------------------------
 
-    def attention_inputs(self, mask: str, ids: str) -> tuple[str, str, str]:
+    def attention_inputs(self, mask: str, ids: str) -> tuple[str, ...]:
         """From the mask: last place of each row (batch), total length (1), bias (batch, 1, sequence, total)."""
         batch = self.node("Shape", ids, end=1)
         sequence = self.node("Shape", ids, start=1)
@@ -86,20 +102,17 @@ class DecoderGraph(Graph):
 
     def embed(self, ids: str, positions: str) -> Stream:
         """(batch, sequence) ids -> (batch, sequence, width)."""
-        if self.config.tied_embeddings:
-            # One (width, vocabulary) matrix serves both ends: a second copy would double a small model's file,
-            # and FusedMatMul(transB) over (vocabulary, width) is slower.
-            x = self.node("Transpose", self.node("Gather", self.head(), ids, axis=1), perm=[1, 2, 0])
-        else:
-            x = self.node("Gather", self.weight("embedding.weight"), ids)
+        tied = self.config.tied_embeddings
+        x = self.matrices.rows(self, ids, "head.weight" if tied else "embedding.weight",
+                               self.given["embedding.weight"], shared=tied)
         if self.config.position == "learned":
             return Stream(x, self.node("Gather", self.weight("positions.weight"), positions))
         return Stream(x)
 
-    def head(self) -> str:
-        """The (width, vocabulary) matrix that turns hidden states into logits."""
-        name = "embedding.weight" if self.config.tied_embeddings else "head.weight"
-        return self.constant("head.weight", self.given[name].T)
+    @property
+    def head(self) -> np.ndarray:
+        """The (vocabulary, width) matrix that turns hidden states into logits."""
+        return self.given["embedding.weight" if self.config.tied_embeddings else "head.weight"]
 
     def block(self, stream: Stream, layer: int, positions: str) -> Stream:
         """One decoder layer: each half normalises the stream and gives the update that is added to it."""
@@ -129,13 +142,19 @@ class DecoderGraph(Graph):
         if c.qk_norm:
             query, key = self.head_norm(query, f"{name}.query_norm", heads), self.head_norm(key, f"{name}.key_norm", kv)
         if c.position == "rope":
-            query, key = self.rotate(query, positions), self.rotate(key, positions)
-        last, length, bias = self.attention
+            query, key = self.rotate(query, positions, heads), self.rotate(key, positions, kv)
         past = [f"past_key_values.{layer}.{part}" for part in ("key", "value")]
-        out, *_ = self.nodes_of("GroupQueryAttention", query, key, value, *past, last, length, "", "", "", bias,
-                                outputs=(f"{name}.heads", *(p.replace("past_key_values", "present") for p in past)),
-                                domain=CONTRIB, num_heads=heads, kv_num_heads=kv, scale=c.head_size**-0.5)
+        out = self.attention(query, key, value, past, name)
         return self.product(out, f"{name}.output", c.attention_bias)
+
+    def attention(self, query: str, key: str, value: str, past: list[str], name: str) -> str:
+        """The mixed heads; writes the outputs of the cache."""
+        c = self.config
+        last, length, bias = self.seen
+        present = [p.replace("past_key_values", "present") for p in past]
+        return self.nodes_of("GroupQueryAttention", query, key, value, *past, last, length, "", "", "", bias,
+                             outputs=(f"{name}.heads", *present), domain=CONTRIB, num_heads=c.num_heads,
+                             kv_num_heads=c.num_kv_heads, scale=c.head_size**-0.5)[0]
 
     def head_norm(self, x: str, name: str, heads: int) -> str:
         """RMS norm inside each head of (batch, sequence, heads * size)."""
@@ -143,11 +162,11 @@ class DecoderGraph(Graph):
         apart = self.constant(f"shape.{heads}_heads", np.array([0, 0, heads, size]))   # 0: as it was
         side_by_side = self.constant(f"shape.{heads}_joined", np.array([0, 0, heads * size]))
         x = self.node("RMSNormalization", self.node("Reshape", x, apart), self.weight(f"{name}.weight"), axis=-1,
-                      epsilon=norm_eps(self.config))
+                      epsilon=norm_eps(self.config, size))
         return self.node("Reshape", x, side_by_side)
 
-    def rotate(self, x: str, positions: str) -> str:
-        """Turn the pairs of each head by the angle of its position."""
+    def rotate(self, x: str, positions: str, heads: int) -> str:
+        """Turn the pairs of each of the heads by the angle of its position."""
         return self.node("RotaryEmbedding", x, positions, "rope.cos", "rope.sin", domain=CONTRIB)
 
     def mlp(self, x: str, name: str) -> tuple[str, str]:
@@ -155,11 +174,18 @@ class DecoderGraph(Graph):
         bias = self.config.mlp_bias
         if self.config.mlp == "swiglu":
             gate, up = self.linear(x, f"{name}.gate", bias), self.linear(x, f"{name}.up", bias)
-            inner = self.node("Mul", self.node("QuickGelu", gate, domain=CONTRIB, alpha=1.0), up)   # alpha 1: SiLU
+            inner = self.node("Mul", self.silu(gate), up)
         else:
-            up, up_bias = self.product(x, f"{name}.up", bias)
-            inner = self.node("FastGelu", up, *filter(None, [up_bias]), domain=CONTRIB)
+            inner = self.gelu(*self.product(x, f"{name}.up", bias))
         return self.product(inner, f"{name}.down", bias)
+
+    def silu(self, x: str) -> str:
+        """x * sigmoid(x)"""
+        return self.node("QuickGelu", x, domain=CONTRIB, alpha=1.0)
+
+    def gelu(self, x: str, bias: str) -> str:
+        """GELU of x + bias."""
+        return self.node("FastGelu", x, *filter(None, [bias]), domain=CONTRIB)
 
     # Weights -----------------------------------------------------------------------------------------
 
@@ -167,9 +193,9 @@ class DecoderGraph(Graph):
         return self.constant(name, self.given[name])
 
     def product(self, x: str, name: str, bias: bool) -> tuple[str, str]:
-        """`x` times a matrix kept as (in, out), and the bias, "" if there is none, which the next node adds."""
-        matrix = self.constant(f"{name}.weight", self.given[f"{name}.weight"].T)
-        return self.node("MatMul", x, matrix), self.weight(f"{name}.bias") if bias else ""
+        """`x` times a matrix, and the bias, "" if there is none, which the next node adds."""
+        out = self.matrices.product(self, x, f"{name}.weight", self.given[f"{name}.weight"])
+        return out, self.weight(f"{name}.bias") if bias else ""
 
     def linear(self, x: str, name: str, bias: bool) -> str:
         """A product with its bias added."""
@@ -177,14 +203,16 @@ class DecoderGraph(Graph):
         return self.node("Add", out, addend) if bias else out
 
 
-def rope(config: ModelConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines and sines of RoPE's angles (Su et al. 2021), each (context, head size in the graph / 2).
+def rope(config: ModelConfig, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines and sines of RoPE's angles (Su et al. 2021), each (context, `size` of a head in the graph / 2).
 
     In float32 from the first operation, as the published models compute them: at long contexts
     the rounding of the angle is part of the model. Pairs that only widen the head stand still.
     """
     pairs = np.arange(0, config.head_size, 2, dtype=np.float32) / np.float32(config.head_size)
-    frequency = np.zeros(kernel_size(config) // 2, np.float32)
+    frequency = np.zeros(size // 2, np.float32)
     frequency[:len(pairs)] = np.float32(1) / np.float32(config.rope_theta) ** pairs
+    if (factors := stretch(config)) is not None:
+        frequency[:len(pairs)] *= factors
     angles = np.outer(np.arange(config.context_length, dtype=np.float32), frequency)
     return np.cos(angles), np.sin(angles)

@@ -16,12 +16,13 @@ import numpy as np
 import onnxruntime
 import torch
 
+from engine.export.held_out import LONGEST, HeldOut
 from engine.model.decoder import Decoder
 from engine.model.generate import generate
 from engine.progress import Progress, silent
 
 GREEDY_TOKENS = 64
-MOST_TOKENS = 1024          # of a long context; attention in PyTorch takes the square of it
+PERPLEXITY_TOKENS = 2048
 PERPLEXITY_DIGITS = 4
 SEED = 7
 
@@ -57,18 +58,19 @@ class Client:
         return logits, present
 
 
-def compare(model: Decoder, path: Path, tolerance: float, held_out: np.ndarray | None = None,
+def compare(model: Decoder, path: Path, tolerance: float, held_out: HeldOut | None = None,
             progress: Progress = silent) -> dict[str, Any]:
     """The verdict on the graph at `path` as an export of `model` (float32, on the CPU).
 
-    `held_out`: token ids (N,) of text that the model was not trained on; random ones are used in
-    their place, or after them, where there are too few. Passes if no logit of a real token in any case differs
-    by more than `tolerance`, greedy texts are equal and perplexities are equal to 4 digits. Returns
+    `held_out`: text that the model was not trained on; random tokens are used in its place, or after
+    it, where there is too little. Passes if no logit of a real token in any case differs by more than
+    `tolerance`, greedy texts are equal and perplexities are equal to 4 digits. Returns
 
         passed, sentence, tolerance, max_difference
         cases       [{"name", "max_difference", "passed"}]
         greedy_tokens_equal, greedy_tokens
-        perplexity  {"pytorch", "onnxruntime"} on the tokens of the longest case
+        perplexity  {"pytorch", "onnxruntime", "tokens", "text"}: on so many tokens of "held out" text, or of
+                    "random" tokens, on which it says nothing about the model but that both are one
     """
     model = model.eval()
     try:
@@ -83,7 +85,7 @@ def compare(model: Decoder, path: Path, tolerance: float, held_out: np.ndarray |
 
 def _compare(model: Decoder, client: Client, tolerance: float, text: _Text, progress: Progress) -> dict[str, Any]:
     context = model.config.context_length
-    length, longest = max(4, min(64, context // 2)), min(context, MOST_TOKENS)
+    length, longest = max(4, min(64, context // 2)), min(context, LONGEST)
     cases: dict[str, Callable[[], float]] = {
         "one text": lambda: _whole(model, client, text.rows(1, length)),
         "padding on the left": lambda: _whole(model, client, text.rows(3, length), "left"),
@@ -92,7 +94,7 @@ def _compare(model: Decoder, client: Client, tolerance: float, text: _Text, prog
         "token by token, padding on the left": lambda: _stepwise(model, client, text.rows(3, length), "left"),
     }
     found: list[dict[str, Any]] = []
-    of = len(cases) + 2
+    of = len(cases) + 3
     for number, (name, differ) in enumerate(cases.items()):
         progress(number, of, f"parity: {name}")
         found.append({"name": name, "max_difference": differ()})
@@ -101,8 +103,9 @@ def _compare(model: Decoder, client: Client, tolerance: float, text: _Text, prog
     expected, given = _both(model, client, ids, np.ones_like(ids))
     found.append({"name": f"{longest:,} tokens" + (", the full context" if longest == context else ""),
                   "max_difference": _difference(expected, given)})
-    perplexity = {"pytorch": _perplexity(expected, ids), "onnxruntime": _perplexity(given, ids)}
-    progress(len(cases) + 1, of, "parity: greedy text")
+    progress(len(cases) + 1, of, "parity: perplexity")
+    perplexity = _perplexities(model, client, text)
+    progress(len(cases) + 2, of, "parity: greedy text")
     wanted, equal = _greedy(model, client, text)
     progress(of, of, "parity")
     for case in found:
@@ -114,21 +117,22 @@ def _compare(model: Decoder, client: Client, tolerance: float, text: _Text, prog
             "tolerance": tolerance, "max_difference": _json(largest),
             "cases": [{**case, "max_difference": _json(case["max_difference"])} for case in found],
             "greedy_tokens_equal": equal, "greedy_tokens": wanted,
-            "perplexity": {name: _json(value) for name, value in perplexity.items()}}
+            "perplexity": {**perplexity, **{name: _json(perplexity[name]) for name in ("pytorch", "onnxruntime")}}}
 
 
 class _Text:
     """Rows of tokens to compare on: held-out text first, then random ids."""
 
-    def __init__(self, model: Decoder, held_out: np.ndarray | None) -> None:
-        self.vocab_size, self.held_out = model.config.vocab_size, held_out if held_out is not None else np.empty(0)
+    def __init__(self, model: Decoder, held_out: HeldOut | None) -> None:
+        self.vocab_size, self.held_out = model.config.vocab_size, held_out
 
     def rows(self, number: int, length: int) -> np.ndarray:
         """(number, length) int64"""
-        ids = np.random.default_rng(SEED).integers(0, self.vocab_size, number * length)
-        known = self.held_out[:number * length]
-        ids[:len(known)] = known
-        return ids.reshape(number, length)
+        ids = np.random.default_rng(SEED).integers(0, self.vocab_size, (number, length))
+        if self.held_out is not None:
+            known = self.held_out.rows[:number, :length]
+            ids[:known.shape[0], :known.shape[1]] = known
+        return ids
 
 
 # The cases ---------------------------------------------------------------------------------------------
@@ -188,21 +192,32 @@ def _greedy(model: Decoder, client: Client, text: _Text) -> tuple[int, int]:
     return wanted, sum(one == other for one, other in zip(expected, given, strict=True))
 
 
-def _perplexity(logits: np.ndarray, ids: np.ndarray) -> float:
-    """exp of the mean loss of each next token, from logits (1, T, V)."""
-    loss = torch.nn.functional.cross_entropy(torch.from_numpy(logits[0, :-1]), torch.from_numpy(ids[0, 1:]))
-    return math.exp(min(700.0, float(loss)))
+def _perplexities(model: Decoder, client: Client, text: _Text) -> dict[str, Any]:
+    """exp of the mean loss of each next token, of both, row by row and on nothing but held-out text if there is any."""
+    random = text.held_out is None
+    rows = text.rows(1, min(model.config.context_length, LONGEST)) if text.held_out is None else text.held_out.rows
+    rows = rows[:max(1, PERPLEXITY_TOKENS // rows.shape[1])]
+    sums = {"pytorch": 0.0, "onnxruntime": 0.0}
+    for row in rows:
+        ids = row[None]
+        for name, logits in zip(sums, _both(model, client, ids, np.ones_like(ids)), strict=True):
+            sums[name] += float(torch.nn.functional.cross_entropy(
+                torch.from_numpy(logits[0, :-1]), torch.from_numpy(row[1:]), reduction="sum"))
+    count = rows.shape[0] * (rows.shape[1] - 1)
+    found = {name: math.exp(min(700.0, total / count)) for name, total in sums.items()}
+    return {**found, "tokens": count, "text": "random" if random else "held out"}
 
 
 # Words -------------------------------------------------------------------------------------------------
 
 
 def _sentence(cases: list[dict[str, Any]], largest: float, tolerance: float, equal: int, wanted: int,
-              perplexity: dict[str, float], passed: bool) -> str:
+              perplexity: dict[str, Any], passed: bool) -> str:
     greedy = f"{equal} of {wanted} greedy tokens equal"
     if passed:
+        text = f"{perplexity['tokens']:,} {'held-out' if perplexity['text'] == 'held out' else 'random'} tokens"
         return (f"The ONNX model gives the same logits as PyTorch: largest difference {largest:.1e} over "
-                f"{len(cases)} cases, {greedy}, perplexity {perplexity['onnxruntime']:.4g} in both.")
+                f"{len(cases)} cases, {greedy}, perplexity {perplexity['onnxruntime']:.4g} in both on {text}.")
     wrong = [case["name"] for case in cases if not case["passed"]]
     where = f" ({', '.join(wrong)})" if wrong else ""
     return (f"The ONNX model differs from PyTorch: largest difference of a logit {largest:.1e}, allowed {tolerance:.1e}"

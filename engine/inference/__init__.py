@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 __all__ = ["load"]
 
 
-def load(bundle: str | Path, threads: int = 0) -> Generator:
+def load(bundle: str | Path, threads: int = 0, precision: str = "float32") -> Generator:
     """The model in a bundle's folder, ready to write.
 
-    `threads` is how many cores one step uses; 0 chooses by the model's size. Raises UserError that
+    `threads` is how many cores one step uses; 0 chooses by the model's size. `precision` names one of
+    the bundle's graphs ("int4"; `bundle.precisions` lists them). Raises UserError that
     names the file when one is missing, cut, changed since the export, or leads out of the folder.
     """
     from engine.inference.generator import Generator
 
-    return Generator(Path(bundle), threads)
+    return Generator(Path(bundle), threads, precision)

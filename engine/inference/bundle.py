@@ -9,31 +9,60 @@ from engine import files
 from engine.config import UserError
 
 MODEL = "onnx/model.onnx"
-NEEDED = ("config.json", "tokenizer.json", MODEL)
+FULL = "float32"
+NEEDED = ("config.json", "tokenizer.json")
+MOST_BYTES = {"tokenizer.json": 128 << 20, "config.json": 4 << 20}   # the largest published ones are a third of that
 CHECKED_BYTES = 1 << 30     # a larger file is checked by its size alone: reading it twice would double the wait
 
 
-def check(folder: Path) -> dict[str, Any]:
-    """The bundle's config.json, once every file that inference opens is there, inside and unchanged."""
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder; choose the folder of a bundle.", where=str(folder))
-    if not (folder / files.MANIFEST).exists():
-        raise UserError(f"{folder} has no {files.MANIFEST}, so it is no complete bundle; export it again.",
-                        where=str(folder))
-    manifest = files.read_json(folder / files.MANIFEST)
+def check(folder: Path, precision: str = FULL) -> tuple[dict[str, Any], Path]:
+    """The bundle's config.json and its graph of a precision, once every file that inference opens is there,
+    inside and unchanged."""
+    manifest = _manifest(folder)
+    graph = _graphs(folder, manifest).get(precision)
+    if graph is None:
+        raise UserError(f"{folder} has no {precision} graph; it has {', '.join(precisions(folder))}.",
+                        where="precision")
     try:
         sizes = {str(name): int(size) for name, size in manifest["files"].items()}
         sums = {str(name): str(mark) for name, mark in manifest["checksums"].items()}
     except (TypeError, KeyError, AttributeError, ValueError):
         raise UserError(f"{folder / files.MANIFEST} is not the manifest of a bundle; export it again.",
                         where=str(folder / files.MANIFEST)) from None
-    for name in (*NEEDED, *(n for n in sizes if n.startswith(f"{MODEL}_data"))):
+    for name in (*NEEDED, graph, *(n for n in sizes if n.startswith(f"{graph}_data"))):
         _check_file(folder, name, sizes.get(name), sums.get(name))
+    for name, most in MOST_BYTES.items():
+        if sizes[name] > most:
+            raise UserError(f"{folder / name} has {sizes[name]:,} bytes, and no honest one has more than {most:,}; "
+                            "choose another bundle.", where=str(folder / name))
     config = files.read_json(folder / "config.json")
     if not isinstance(config, dict):
         raise UserError(f"{folder / 'config.json'} holds no settings; export the bundle again.",
                         where=str(folder / "config.json"))
-    return config
+    return config, folder / graph
+
+
+def precisions(folder: Path) -> list[str]:
+    """The names of the graphs in a bundle, float32 first."""
+    return list(_graphs(folder, _manifest(folder)))
+
+
+def _graphs(folder: Path, manifest: Any) -> dict[str, str]:
+    """Paths of the graphs by precision; bundles of the first version have but one."""
+    summary = manifest.get("summary") if isinstance(manifest, dict) else None
+    graphs = summary.get("graphs") if isinstance(summary, dict) else None
+    if not isinstance(graphs, dict):
+        return {FULL: MODEL}
+    return {str(name): str(path) for name, path in graphs.items()}
+
+
+def _manifest(folder: Path) -> Any:
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder; choose the folder of a bundle.", where=str(folder))
+    if not (folder / files.MANIFEST).exists():
+        raise UserError(f"{folder} has no {files.MANIFEST}, so it is no complete bundle; export it again.",
+                        where=str(folder))
+    return files.read_json(folder / files.MANIFEST)
 
 
 def _check_file(folder: Path, name: str, size: int | None, mark: str | None) -> None:

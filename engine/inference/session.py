@@ -1,11 +1,14 @@
 """Session: the ONNX graph at work, with keys and values in buffers that it extends in place.
 
-Copying the past at every step would cost more than a small model's arithmetic. The graph is told
-to read and to write the same memory, which its attention takes as leave to append.
+Copying the past at every step would cost more than a small model's arithmetic. A native graph is told
+to read and to write the same memory, which its attention takes as leave to append. A portable one
+gives a new past at every step, which is handed back to it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,17 +46,19 @@ class Session:
             raise UserError(f"{path} is no decoder with a cache; export the bundle again.", where=str(path))
         self.vocab_size = int(logits.shape[-1])
         _, self.num_kv_heads, _, self.head_size = given[f"past_key_values.{self.caches[0]}"]
+        self.appends = self._run.get_modelmeta().custom_metadata_map.get("target") != "portable"
 
     def logits(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """Logits (B, T, V) of rows of tokens (B, T); `mask` (B, T) is 0 at padding, on either side."""
         empty = np.zeros((len(ids), self.num_kv_heads, 0, self.head_size), np.float32)
         inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": np.maximum(mask.cumsum(-1) - 1, 0),
                   **{f"past_key_values.{name}": empty for name in self.caches}}
-        return self._run.run(["logits"], inputs)[0]
+        with told():
+            return self._run.run(["logits"], inputs)[0]
 
     def cache(self, capacity: int) -> Cache:
         """An empty cache with room for `capacity` tokens."""
-        return Cache(self, self._run, capacity)
+        return (Cache if self.appends else GrowingCache)(self, self._run, capacity)
 
 
 class Cache:
@@ -64,13 +69,16 @@ class Cache:
         self.capacity, self.length, self.vocab_size = capacity, 0, session.vocab_size
         self._mask = np.ones((1, capacity), np.int64)
         self._positions = np.arange(capacity, dtype=np.int64)[None]
-        shape = (1, session.num_kv_heads, capacity, session.head_size)
+        self._logits = np.empty((1, 1, self.vocab_size), np.float32)
+        self._begin(session)
+
+    def _begin(self, session: Session) -> None:
+        shape = (1, session.num_kv_heads, self.capacity, session.head_size)
         self._buffers = {name: onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(shape, np.float32))
                          for name in session.caches}
         for name, buffer in self._buffers.items():
             self._binding.bind_ortvalue_input(f"past_key_values.{name}", buffer)
             self._binding.bind_ortvalue_output(f"present.{name}", buffer)
-        self._logits = np.empty((1, 1, self.vocab_size), np.float32)
 
     def read(self, ids: np.ndarray) -> np.ndarray:
         """Append tokens (T,) and return the logits (V,) of the one after them, valid until the next call."""
@@ -89,5 +97,34 @@ class Cache:
                                    ("attention_mask", self._mask, (1, total))):
             self._binding.bind_input(name, "cpu", 0, np.int64, shape, array.ctypes.data)
         self._binding.bind_output("logits", "cpu", 0, np.float32, self._logits.shape, self._logits.ctypes.data)
-        self._run.run_with_iobinding(self._binding)
+        with told():
+            self._run.run_with_iobinding(self._binding)
         self.length = total
+
+
+class GrowingCache(Cache):
+    """A cache that the graph gives anew at every step, longer by the new tokens."""
+
+    def _begin(self, session: Session) -> None:
+        self._names = session.caches
+        empty = np.zeros((1, session.num_kv_heads, 0, session.head_size), np.float32)
+        for name in self._names:
+            self._binding.bind_ortvalue_input(f"past_key_values.{name}",
+                                              onnxruntime.OrtValue.ortvalue_from_numpy(empty))
+
+    def _step(self, ids: np.ndarray) -> None:
+        for name in self._names:
+            self._binding.bind_output(f"present.{name}", "cpu")
+        super()._step(ids)
+        for name, value in zip(self._names, self._binding.get_outputs(), strict=False):
+            self._binding.bind_ortvalue_input(f"past_key_values.{name}", value)
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """What onnxruntime says while it runs a graph, in one sentence."""
+    try:
+        yield
+    except Exception as error:  # onnxruntime's errors share no base class of their own
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"onnxruntime could not run the model ({reason}); export the bundle again.") from None

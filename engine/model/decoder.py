@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from engine.config import UserError
 from engine.model import ModelConfig
 from engine.model.blocks import Block, Cache, angles, norm
+from engine.model.rope import stretch
 
 __all__ = ["Cache", "Decoder"]
 
@@ -28,6 +29,8 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        found = stretch(config)
+        self.stretch = None if found is None else found.tolist()    # numbers: a buffer would be saved, or left on meta
         learned = config.position == "learned"
         self.positions = nn.Embedding(config.context_length, config.hidden_size) if learned else None
         self.dropout = nn.Dropout(config.dropout)
@@ -51,33 +54,39 @@ class Decoder(nn.Module):
         return self.embedding.weight if self.head is None else self.head.weight
 
     def forward(self, input_ids: Tensor, *, attention_mask: Tensor | None = None, position_ids: Tensor | None = None,
-                cache: Cache | None = None) -> Tensor:
+                cache: Cache | None = None, documents: Tensor | None = None) -> Tensor:
         """Logits (B, T, V) of the token after each of `input_ids` (B, T).
 
         `attention_mask` (B, P + T): 1 for tokens, 0 for padding on either side, the P cached tokens included.
         `position_ids` (B, T): counted from the mask when absent, so padding shifts nothing.
         `cache`: its P tokens come first, and it takes the T new ones in. Logits at padding mean nothing.
+        `documents` (B, T), without the others: numbers that change from one packed document to the next. Attention
+        stays among equal ones and positions begin anew, so the logits are those of each document alone.
         Raises UserError when P + T is more than the context.
         """
-        hidden = self.hidden(input_ids, attention_mask=attention_mask, position_ids=position_ids, cache=cache)
+        hidden = self.hidden(input_ids, attention_mask=attention_mask, position_ids=position_ids, cache=cache,
+                             documents=documents)
         return F.linear(hidden, self.head_weight)                                                # (B, T, V)
 
     def hidden(self, input_ids: Tensor, *, attention_mask: Tensor | None = None, position_ids: Tensor | None = None,
-               cache: Cache | None = None) -> Tensor:
+               cache: Cache | None = None, documents: Tensor | None = None) -> Tensor:
         """The last hidden states (B, T, d), normalised, which the head reads. Arguments as in `forward`."""
         past, new = cache.length if cache is not None else 0, input_ids.shape[1]
         if past + new > self.config.context_length:
             raise UserError(f"{past + new} tokens are more than the model's context_length of "
                             f"{self.config.context_length}; give it a shorter text.")
-        if position_ids is None:
+        if documents is not None:
+            position_ids = _restarting(documents)                                                # (B, T)
+        elif position_ids is None:
             position_ids = _positions(attention_mask, past, new, input_ids.device)               # (B or 1, T)
         x = self.embedding(input_ids)                                                            # (B, T, d)
         turn = None
         if self.positions is not None:
             x = x + self.positions(position_ids)
         else:
-            turn = angles(position_ids, self.config.head_size, self.config.rope_theta)
-        mask = _mask(attention_mask, past, new, input_ids.device)
+            factors = None if self.stretch is None else torch.tensor(self.stretch, device=x.device)
+            turn = angles(position_ids, self.config.head_size, self.config.rope_theta, factors)
+        mask = _mask(attention_mask, past, new, input_ids.device) if documents is None else _within(documents)
         x = self.dropout(x)
         for number, block in enumerate(self.blocks):
             x = block(x, turn, mask, cache, number)
@@ -101,3 +110,18 @@ def _mask(attention_mask: Tensor | None, past: int, new: int, device: torch.devi
         return key <= query
     # Padding sees itself: a row of softmax over nothing would be NaN.
     return (key <= query) & attention_mask.bool()[:, None, None, :] | (key == query)
+
+
+def _restarting(documents: Tensor) -> Tensor:
+    """The place of each token in its document, (B, T)."""
+    place = torch.arange(documents.shape[1], device=documents.device)
+    begins = documents != documents.roll(1, dims=1)
+    begins[:, 0] = True
+    return place - torch.where(begins, place, 0).cummax(dim=1).values
+
+
+def _within(documents: Tensor) -> Tensor:
+    """True where a query sees a key: before it or itself, and of the same document, (B, 1, T, T)."""
+    length = documents.shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool, device=documents.device).tril()
+    return causal & (documents[:, None, :, None] == documents[:, None, None, :])

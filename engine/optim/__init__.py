@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, ClassVar
 
-from engine.config import Part, setting
+from engine.config import Config, Part, setting
 from engine.table import Table
 
 if TYPE_CHECKING:
@@ -14,21 +15,40 @@ OPTIMIZERS: Table[type[Optimizer]] = Table("optimizer")
 SCHEDULES: Table[type[Schedule]] = Table("schedule")
 
 
+class Layer(Config):
+    """A learning rate of its own for some parameters (Howard & Ruder 2018), or none: they are frozen."""
+
+    names: str = setting("*", "Which parameters, by a pattern of their names: embedding*, blocks.0.*, *.mlp.*",
+                         min_length=1)
+    lr_factor: float = setting(1.0, "What their learning rate is multiplied by; 0 freezes them", ge=0, le=100)
+
+
 class Optimizer(Part):
     """An update rule. A subclass holds its settings and builds the torch optimizer from them."""
 
     table: ClassVar[Table] = OPTIMIZERS
 
     lr: float = setting(1e-3, "Peak learning rate, reached after warmup", gt=0, le=10)
+    weight_decay: float = setting(0.0, "Pull of the weight matrices towards zero", ge=0, le=1)
+    layers: tuple[Layer, ...] = setting((), "Parameters with a learning rate of their own; where several lines name "
+                                            "one, the last holds", advanced=True)
 
     def build(self, model: torch.nn.Module) -> torch.optim.Optimizer:
         """The optimizer over the model's parameter groups (`groups.groups`)."""
         raise TypeError(f"{type(self).__name__} does not build an optimizer")
 
+    def rule(self, name: str, shape: tuple[int, ...]) -> str:
+        """The update rule of one parameter, for an optimizer that is made of several."""
+        return self.kind
+
+    def state_numbers(self, name: str, shape: tuple[int, ...]) -> int:
+        """The float32 numbers that are kept for one parameter between two steps."""
+        return 0
+
     @property
     def state_bytes_per_parameter(self) -> float:
-        """Bytes of optimizer state kept for each parameter, for the memory estimate."""
-        return 0.0
+        """Bytes of optimizer state for each parameter of a weight matrix; `groups.state_bytes` counts a model's."""
+        return 4 * self.state_numbers("blocks.0.mlp.up.weight", (1024, 1024)) / 1024**2
 
 
 class Schedule(Part):
@@ -49,4 +69,20 @@ class Schedule(Part):
         raise TypeError(f"{type(self).__name__} does not define a schedule")
 
 
-from engine.optim import adamw, schedules, sgd  # noqa: E402, F401  the menu, in order
+class LrRange(Config):
+    """The learning-rate range test (Smith 2017): training in which the rate rises until the loss does."""
+
+    lowest: float = setting(1e-6, "Learning rate of the first step", gt=0, le=1)
+    highest: float = setting(10.0, "Learning rate of the last step; the test ends before it, when the loss has risen",
+                             gt=0, le=1000)
+    num_steps: int = setting(140, "Steps from the lowest to the highest rate", ge=10, le=10_000, unit="steps")
+
+    def lr(self, step: int) -> float:
+        """The learning rate of step `step` (from 0): equal ratios from the lowest to the highest."""
+        share = min(1.0, step / (self.num_steps - 1))
+        return math.exp((1 - share) * math.log(self.lowest) + share * math.log(self.highest))
+
+
+# The menu, in order.
+# isort: off
+from engine.optim import adamw, adam, muon, schedule_free, lion, adafactor, sgd, schedules  # noqa: E402, F401

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from engine.config import setting
@@ -25,9 +26,8 @@ class AdamW(Optimizer):
 
         from engine.optim.groups import groups
 
-        return torch.optim.AdamW(groups(model, self.weight_decay), lr=self.lr, betas=(self.beta1, self.beta2),
-                                 eps=self.eps, fused=True)
+        return torch.optim.AdamW(groups(model, self), lr=self.lr, betas=(self.beta1, self.beta2), eps=self.eps,
+                                 fused=True)
 
-    @property
-    def state_bytes_per_parameter(self) -> float:
-        return 8.0
+    def state_numbers(self, name: str, shape: tuple[int, ...]) -> int:
+        return 2 * math.prod(shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from engine.config import setting
@@ -25,9 +26,8 @@ class SGD(Optimizer):
 
         from engine.optim.groups import groups
 
-        return torch.optim.SGD(groups(model, self.weight_decay), lr=self.lr, momentum=self.momentum,
+        return torch.optim.SGD(groups(model, self), lr=self.lr, momentum=self.momentum,
                                nesterov=self.nesterov and self.momentum > 0, fused=True)
 
-    @property
-    def state_bytes_per_parameter(self) -> float:
-        return 4.0 if self.momentum else 0.0
+    def state_numbers(self, name: str, shape: tuple[int, ...]) -> int:
+        return math.prod(shape) if self.momentum else 0

@@ -25,6 +25,14 @@ TOLD = 3  # broken records that are named in the timeline; the dataset's quarant
 JOBS: Table[Callable[[Worker, Recipe], Recipe]] = Table("job")
 
 
+@JOBS.add("probe")
+def probe(worker: Worker, recipe: Recipe) -> Recipe:
+    from engine.runs.probe import probe as measure
+
+    measure(worker, recipe)
+    return recipe
+
+
 @JOBS.add("curate")
 def curate(worker: Worker, recipe: Recipe) -> Recipe:
     _dataset(worker, recipe)
@@ -62,6 +70,7 @@ def evaluate(worker: Worker, recipe: Recipe) -> Recipe:
 @JOBS.add("export")
 def export(worker: Worker, recipe: Recipe) -> Recipe:
     from engine.export.bundle import export as make
+    from engine.runs.energy import account
 
     source = _source(worker, recipe)
     lineage = {**source.made(), "run": source.name}
@@ -70,12 +79,16 @@ def export(worker: Worker, recipe: Recipe) -> Recipe:
         _checkpoint(worker, recipe, recipe.export.checkpoint), recipe.export,
         worker.workspace.place("bundles") / source.name, worker.progress,
         facts={"recipe": recipe.dump(), "lineage": lineage,
-               "evaluation": files.read_json(evaluation) if evaluation.exists() else {}},
+               "evaluation": files.read_json(evaluation) if evaluation.exists() else {},
+               "energy": account(source.rows("metrics")[0], source.rows("events")[0])},
         held_out=worker.workspace.path / lineage["tokens"] if "tokens" in lineage else None,
     )
     worker.run.event("parity", **parity)
     if not parity["passed"]:  # no bundle was made
         raise UserError(f"The exported model is not the same model: {parity['sentence']}", where=worker.run.name)
+    for row in parity.get("costs", ()):
+        if not row["passed"]:
+            worker.run.event("warning", sentence=f"{row['sentence']} It is not in the bundle.")
     worker.keep(bundle=_relative(worker, bundle))
     return recipe
 
@@ -86,7 +99,7 @@ def _dataset(worker: Worker, recipe: Recipe) -> Path:
     if found := _made(worker, recipe, "dataset"):
         return found
     folder = make(recipe.corpus, worker.workspace, recipe.name, worker.progress)
-    worker.keep(dataset=_relative(worker, folder))
+    _keep(worker, "dataset", folder)
     _tell_of_quarantine(worker, folder)
     _tell_of_skipped(worker, recipe)
     return folder
@@ -124,8 +137,15 @@ def _tokens(worker: Worker, recipe: Recipe) -> Path:
     if found := _made(worker, recipe, "tokens"):
         return found
     folder = make(recipe.tokens, _dataset(worker, recipe), worker.workspace, recipe.name, worker.progress)
-    worker.keep(tokens=_relative(worker, folder))
+    _keep(worker, "tokens", folder)
     return folder
+
+
+def _keep(worker: Worker, kind: str, folder: Path) -> None:
+    """Remember what was made, and say so if an earlier run had made it already."""
+    worker.keep(**{kind: _relative(worker, folder)})
+    if (folder / files.MANIFEST).stat().st_mtime < worker.begun:
+        worker.run.event("reused", what=kind, path=_relative(worker, folder))
 
 
 def _made(worker: Worker, recipe: Recipe, kind: str) -> Path | None:

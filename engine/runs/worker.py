@@ -37,6 +37,7 @@ class Worker:
         self._guard = threading.Lock()
         self._since: tuple[float, int] | None = None  # when the job in hand was first told of, and at which step
         self._over = threading.Event()
+        self.begun = time.time()  # the run, and then each job
 
     def work(self) -> str:
         """Do the run; returns its final state. Never raises for a run that went wrong: the status tells."""
@@ -114,7 +115,7 @@ class Worker:
     # Inside ------------------------------------------------------------------------------------------
 
     def _begin(self, job: str) -> None:
-        self._since = None
+        self._since, self.begun = None, time.time()
         self._tell(job=job, step=0, of=0, message="", eta_seconds=None, flush=True)
         self.run.event("job", job=job)
         print(f"== {job}", flush=True)

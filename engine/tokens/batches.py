@@ -9,15 +9,47 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import lightning
 import numpy as np
 import torch
 
 from engine.config import UserError
+from engine.tokens.pack import IGNORED, BestFit, documents_of
 from engine.tokens.shards import Shards
 
 ENDLESS = 1 << 40  # batches; a run ends by its number of steps
+
+
+class Rows(NamedTuple):
+    """A batch of rows. Where nothing is masked, a batch is a plain (B, T+1) tensor; `Rows.of` takes either."""
+
+    inputs: torch.Tensor            # (B, T) int64
+    targets: torch.Tensor           # (B, T) int64, IGNORED at padding
+    documents: torch.Tensor | None  # (B, T) int64: attention stays among equal numbers; None: it does not
+    num_targets: int                # that count
+
+    @classmethod
+    def of(cls, batch: torch.Tensor | Rows) -> Rows:
+        if isinstance(batch, Rows):
+            return batch
+        return cls(batch[:, :-1], batch[:, 1:], None, batch.shape[0] * (batch.shape[1] - 1))
+
+    @classmethod
+    def masked(cls, batch: torch.Tensor, end_of_text: int) -> Rows:
+        """Rows cut from a stream, (B, T+1), in which attention stays within a document."""
+        plain = cls.of(batch)
+        return plain._replace(documents=torch.from_numpy(documents_of(plain.inputs.numpy(), end_of_text)))
+
+    def to(self, *where: object, **how: object) -> Rows:
+        return self._replace(**{name: part.to(*where, **how) for name, part in self._tensors()})
+
+    def pin_memory(self) -> Rows:
+        return self._replace(**{name: part.pin_memory() for name, part in self._tensors()})
+
+    def _tensors(self) -> list[tuple[str, torch.Tensor]]:
+        return [(name, part) for name, part in self._asdict().items() if isinstance(part, torch.Tensor)]
 
 
 class Batches:
@@ -27,35 +59,54 @@ class Batches:
     No batch is short and no window is left out, since a batch may begin in one epoch and end in
     the next; a corpus smaller than a batch works the same way. Rank `rank` of `world_size` gets its
     slice of the global batch, and the global batch does not depend on how it is sliced.
+    With `packing` "best_fit" the rows are those of `pack.BestFit`, in a new order each epoch.
     Raises UserError when the split is shorter than one row.
     """
 
     def __init__(self, shards: Shards, sequence_length: int, micro_batch_size: int, seed: int,
-                 rank: int = 0, world_size: int = 1) -> None:
+                 rank: int = 0, world_size: int = 1, packing: str = "concatenate",
+                 document_mask: bool = False) -> None:
         require_row(shards, sequence_length)
         self.shards, self.sequence_length, self.micro_batch_size = shards, sequence_length, micro_batch_size
         self.seed, self.rank, self.world_size = seed, rank, world_size
         # One window fewer than fit leaves room for the epoch's offset.
         self.num_windows = max(1, shards.num_tokens // sequence_length - 1)
+        self.document_mask, self.packed = document_mask, None
+        if packing == "best_fit":
+            self.packed = BestFit(shards, sequence_length)
+            self.num_windows = len(self.packed)
         self._epoch = lru_cache(maxsize=2)(self._draw)
 
     def __len__(self) -> int:
         """Batches in one epoch, the one that reaches into the next included."""
         return -(-self.num_windows // (self.micro_batch_size * self.world_size))
 
-    def batch(self, index: int) -> torch.Tensor:
-        """Batch number `index`: inputs and targets in one, (B, T+1) int64."""
+    def batch(self, index: int) -> torch.Tensor | Rows:
+        """Batch number `index`: inputs and targets in one, (B, T+1) int64, or Rows where something is masked."""
         first = (index * self.world_size + self.rank) * self.micro_batch_size
-        starts = [self._start(row) for row in range(first, first + self.micro_batch_size)]
-        return torch.from_numpy(self.shards.windows(np.array(starts), self.sequence_length + 1))
+        drawn = [self._drawn(row) for row in range(first, first + self.micro_batch_size)]
+        if self.packed is not None:
+            return self._best_fit([number for _, number in drawn])
+        starts = np.array([offset + number * self.sequence_length for offset, number in drawn])
+        rows = torch.from_numpy(self.shards.windows(starts, self.sequence_length + 1))
+        return Rows.masked(rows, self.shards.end_of_text) if self.document_mask else rows
 
-    def _start(self, row: int) -> int:
+    def _best_fit(self, numbers: list[int]) -> Rows:
+        assert self.packed is not None
+        inputs, targets, documents = (torch.from_numpy(np.stack(part)) for part in
+                                      zip(*map(self.packed.row, numbers), strict=True))
+        return Rows(inputs, targets, documents if self.document_mask else None, int((targets != IGNORED).sum()))
+
+    def _drawn(self, row: int) -> tuple[int, int]:
+        """The offset of the epoch that a row of the endless row is in, and the number of its window."""
         epoch, place = divmod(row, self.num_windows)
         offset, order = self._epoch(epoch)
-        return offset + int(order[place]) * self.sequence_length
+        return offset, int(order[place])
 
     def _draw(self, epoch: int) -> tuple[int, np.ndarray]:
         rng = np.random.default_rng((self.seed, epoch))
+        if self.packed is not None:
+            return 0, rng.permutation(self.num_windows)
         spare = self.shards.num_tokens - 1 - self.num_windows * self.sequence_length
         return int(rng.integers(min(spare, self.sequence_length - 1) + 1)), rng.permutation(self.num_windows)
 
@@ -64,13 +115,14 @@ class Validation:
     """The same validation batches at every look: windows spread evenly over the whole split.
 
     All batches have `micro_batch_size` rows; a split with fewer windows than that is one smaller batch.
-    `num_tokens` targets stand for `num_bytes` of text, over all ranks.
+    `num_tokens` targets stand for `num_bytes` of text, over all ranks. However training packs its rows, these
+    windows stay the same, so that losses can be compared; a document mask is put on them too.
     """
 
     def __init__(self, shards: Shards, sequence_length: int, micro_batch_size: int, num_batches: int,
-                 rank: int = 0, world_size: int = 1) -> None:
+                 rank: int = 0, world_size: int = 1, document_mask: bool = False) -> None:
         require_row(shards, sequence_length)
-        self.shards, self.sequence_length = shards, sequence_length
+        self.shards, self.sequence_length, self.document_mask = shards, sequence_length, document_mask
         starts = shards.spread(sequence_length, num_batches * micro_batch_size * world_size)
         # Equal batches on every rank: a compiled model knows one shape, and a mean of means is the mean.
         rows = min(micro_batch_size, max(1, len(starts) // world_size))
@@ -83,9 +135,10 @@ class Validation:
     def __len__(self) -> int:
         return len(self._starts)
 
-    def batch(self, index: int) -> torch.Tensor:
-        """Batch number `index` of the fixed ones: (B, T+1) int64."""
-        return torch.from_numpy(self.shards.windows(self._starts[index], self.sequence_length + 1))
+    def batch(self, index: int) -> torch.Tensor | Rows:
+        """Batch number `index` of the fixed ones: (B, T+1) int64, or Rows where something is masked."""
+        rows = torch.from_numpy(self.shards.windows(self._starts[index], self.sequence_length + 1))
+        return Rows.masked(rows, self.shards.end_of_text) if self.document_mask else rows
 
 
 class Loader:
@@ -100,7 +153,7 @@ class Loader:
     def __len__(self) -> int:
         return len(self.source) if isinstance(self.source, Validation) else ENDLESS
 
-    def __iter__(self) -> Iterator[torch.Tensor]:
+    def __iter__(self) -> Iterator[torch.Tensor | Rows]:
         for index in range(self.first, len(self)):
             batch = self.source.batch(index)
             yield batch.pin_memory() if self.pin else batch
@@ -114,22 +167,25 @@ class TokenData(lightning.LightningDataModule):
     """
 
     def __init__(self, folder: str | Path, context_length: int, micro_batch_size: int, seed: int,
-                 first_batch: int = 0, validation_batches: int = 20) -> None:
+                 first_batch: int = 0, validation_batches: int = 20, packing: str = "concatenate",
+                 document_mask: bool = False) -> None:
         super().__init__()
         self.train_shards, self.val_shards = Shards(folder, "train"), Shards(folder, "val")
         for shards in (self.train_shards, self.val_shards):
             require_row(shards, context_length)
         self.context_length, self.micro_batch_size, self.seed = context_length, micro_batch_size, seed
         self.first_batch, self.validation_batches = first_batch, validation_batches
+        self.packing, self.document_mask = packing, document_mask
 
     def batches(self) -> Batches:
         """This rank's training batches."""
-        return Batches(self.train_shards, self.context_length, self.micro_batch_size, self.seed, *self._place())
+        return Batches(self.train_shards, self.context_length, self.micro_batch_size, self.seed, *self._place(),
+                       packing=self.packing, document_mask=self.document_mask)
 
     def validation(self) -> Validation:
         """This rank's validation batches."""
         return Validation(self.val_shards, self.context_length, self.micro_batch_size, self.validation_batches,
-                          *self._place())
+                          *self._place(), document_mask=self.document_mask)
 
     def train_dataloader(self) -> Loader:
         return Loader(self.batches(), self.first_batch, self._pin())

@@ -10,14 +10,16 @@ from panel.viewable import Viewable
 
 from engine import files, runs
 from engine.config import UserError
-from studio import figures
+from studio import costs, figures
 from studio.forms import Form
 from studio.layout import actions, button, picture, split, stack
 from studio.page import Page
 from studio.texts import Text, path, shell_line, verdict
 from studio.views import age, banner, card, empty, join, number, press, tiles, txt
 
-FILES = {"model.onnx": "the model, in ONNX", "tokenizer.json": "its tokenizer", "config.json": "its shape",
+FILES = {"model.onnx": "the model, in ONNX", "model_fp16.onnx": "in float16", "model_int8.onnx": "in int8",
+         "model_quantized.onnx": "in int8_dynamic", "model_q4.onnx": "in int4", "cost.json": "what they cost",
+         "tokenizer.json": "its tokenizer", "config.json": "its shape",
          "parity.json": "the proof", "README.md": "its card", "genai_config.json": "for onnxruntime-genai",
          "generation_config.json": "how it writes by default"}
 
@@ -38,9 +40,14 @@ class Export(Page):
                                        "asked to export has its bundle as soon as it is over.", "inventory_2")))
         self.failed = Text(on_press=lambda name: self.session.goto("runs", run=name))
         self.verdict, self.cases, self.where, self.contents, self.about = Text(), picture(), Text(), Text(), Text()
+        self.smaller, self.quality = Text(), picture()
+        self.costs = card(self.smaller, self.quality, title="Smaller forms", visible=False,
+                          line="What each precision costs, and what it gains. In the picture, the lower right is best; "
+                               "the larger the mark, the larger the file.")
         self.results = stack(
             card(actions(self.chosen, button("Talk to it", "forum", self._talk)), self.verdict, self.cases,
                  title="Bundle"),
+            self.costs,
             card(self.where, self.contents, title="Files"),
             card(self.about, title="Card", line="What goes with the model, so that others know what it is."),
             visible=False)
@@ -108,14 +115,25 @@ class Export(Page):
         self.verdict.html = join([_verdict(parity), tiles([
             ("Largest difference", number(parity["max_difference"])), ("Tolerance", f"{parity['tolerance']:g}"),
             ("Greedy tokens equal", f"{parity['greedy_tokens_equal']} of {parity['greedy_tokens']}"),
-            ("Perplexity in PyTorch", number(same.get("pytorch"))),
+            (f"Perplexity in PyTorch, {same.get('text', 'random')} tokens", number(same.get("pytorch"))),
             ("in onnxruntime", number(same.get("onnxruntime")))])])
         self.cases.object = figures.parity(parity["cases"], parity["tolerance"])
+        self._show_costs(bundle)
         self.where.html = path(bundle)
         self.contents.html = _contents(bundle, manifest)
         card_text = next((p for p in (bundle / "README.md", bundle / "card.md") if p.exists()), None)
         text = card_text.read_text(encoding="utf-8", errors="replace") if card_text else "The bundle has no card."
         self.about.html = txt('<pre class="card">{}</pre>', text)
+
+    def _show_costs(self, bundle: Path) -> None:
+        try:
+            rows = files.read_json(bundle / "cost.json") if (bundle / "cost.json").exists() else []
+            self.smaller.html = costs.table(rows) if rows else txt("")
+            self.quality.object = costs.picture(rows) if rows else None
+        except (UserError, KeyError, TypeError, ValueError):
+            rows = ["damaged"]
+            self.smaller.html, self.quality.object = banner("error", "cost.json is damaged; export it again."), None
+        self.costs.visible, self.quality.visible = bool(rows), self.quality.object is not None
 
 
 def _verdict(parity: dict[str, Any]) -> Any:

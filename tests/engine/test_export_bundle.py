@@ -12,6 +12,7 @@ import toy_bundle
 import toy_models
 import toy_tokens
 import yaml
+from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from engine import files
@@ -141,17 +142,27 @@ def test_a_licence_in_words_stays_inside_its_field(tmp_path, licence):
 
 def test_held_out_text_is_read_when_it_is_of_this_vocabulary(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(parity, "compare", lambda model, path, tolerance, held_out, progress: seen.append(held_out) or {
+    monkeypatch.setattr(parity, "compare", lambda model, path, tolerance, text, progress: seen.append(text) or {
         "passed": False, "sentence": "", "max_difference": None})
     tokens = toy_tokens.tokens(Workspace(tmp_path / "workspace"), train=120, val=20)
     for name, vocabulary in (("fits", 400), ("small", 97)):
         folder = tmp_path / name
         folder.mkdir()
-        export(toy_bundle.checkpoint(folder / "checkpoint", vocab_size=vocabulary), ExportConfig(), folder / "toy",
-               held_out=tokens)
+        export(toy_bundle.checkpoint(folder / "checkpoint", vocab_size=vocabulary),
+               ExportConfig(held_out_tokens=6 * toy_bundle.CONTEXT), folder / "toy", held_out=tokens)
     export(tmp_path / "fits" / "checkpoint", ExportConfig(), tmp_path / "toy", held_out=tmp_path / "deleted")
-    first = np.fromfile(tokens / "val-00000.bin", np.uint16)[:parity.MOST_TOKENS]
-    assert np.array_equal(seen[0], first)
+    stream, starts = np.fromfile(tokens / "val-00000.bin", np.uint16), np.load(tokens / "val-documents.npy")
+    end = files.read_json(tokens / "manifest.json")["summary"]["end_of_text"]
+    assert 2 <= len(seen[0].rows) <= 6
+    begins = set()
+    for row in seen[0].rows:
+        assert row[0] == end
+        start = next(int(s) for s in starts if np.array_equal(stream[s:s + toy_bundle.CONTEXT - 1], row[1:]))
+        assert all(abs(start - other) >= toy_bundle.CONTEXT - 1 for other in begins), "no text counts twice"
+        begins.add(start)
+    text = Tokenizer.from_file(str(tokens / "tokenizer.json"))
+    plain = "".join(text.decode(row[1:].tolist(), skip_special_tokens=True) for row in seen[0].rows)
+    assert seen[0].num_bytes == pytest.approx(len(plain.encode()), rel=0.01)
     assert seen[1] is None
     assert seen[2] is None
 
@@ -184,7 +195,8 @@ def test_external_weights_are_announced_to_browsers(tmp_path, monkeypatch):
 
     monkeypatch.setattr(graph, "EMBED_BYTES", 1000)
     out = toy_bundle.bundle(tmp_path)
-    assert json.loads((out / "config.json").read_text())["transformers.js_config"] == {"use_external_data_format": True}
+    assert json.loads((out / "config.json").read_text())["transformers.js_config"] == {
+        "use_external_data_format": {"model.onnx": True}}
     assert "onnx/model.onnx_data" in files.read_json(out / files.MANIFEST)["checksums"]
     model = toy_models.decoder("llama", vocab_size=400, context_length=96)
     ids = np.array([[5, 6, 7]])

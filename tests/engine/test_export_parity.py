@@ -9,6 +9,7 @@ import toy_models
 
 from engine.export import onnx
 from engine.export.graph import INT64
+from engine.export.held_out import HeldOut
 from engine.export.onnx import DecoderGraph
 from engine.export.parity import compare
 from engine.progress import Stopped
@@ -142,14 +143,20 @@ def test_a_graph_that_onnxruntime_cannot_run(model, path):
     assert "more" in found["sentence"]
 
 
-def test_the_proof_reads_the_held_out_text_it_is_given(model, path):
-    text = np.full(200, 3)
+def test_the_proof_reads_the_held_out_text_and_nothing_else_when_it_speaks_of_perplexity(model, path):
     graph = DecoderGraph(model.config, weights(model))
-    found = [verdict(model, path, graph, held_out=held)["perplexity"]["pytorch"] for held in (text, None)]
+    rows = np.full((3, 40), 3)
+    rows[1] = 5
+    found = [verdict(model, path, graph, held_out=held) for held in (HeldOut(rows, 120.0), None)]
     with torch.no_grad():
-        loss = torch.nn.functional.cross_entropy(model(torch.full((1, 80), 3))[0, :-1], torch.full((79,), 3))
-    assert found[0] == pytest.approx(float(loss.exp()), rel=1e-4)
-    assert found[0] != pytest.approx(found[1], rel=0.01)
+        ids = torch.from_numpy(rows)
+        loss = torch.nn.functional.cross_entropy(model(ids)[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+    for name in ("pytorch", "onnxruntime"):
+        assert found[0]["perplexity"][name] == pytest.approx(float(loss.exp()), rel=1e-4)
+    assert "in both on 117 held-out tokens" in found[0]["sentence"]
+    assert "in both on 79 random tokens" in found[1]["sentence"]
+    assert found[0]["perplexity"]["text"] == "held out"
+    assert found[1]["perplexity"]["text"] == "random"
 
 
 def test_a_short_context_is_compared_as_far_as_it_goes(path):

@@ -104,6 +104,8 @@ def test_a_killed_worker_is_lost_at_once_and_resumes_bit_for_bit(launched, unint
     assert run.wait(60).state == "finished"
     same(run, uninterrupted)
     assert not list((run.path / "checkpoints").glob(".*"))
+    assert [event["step"] for event in events(run, "sample")] == list(range(1, STEPS + 1)), "each step is told of once"
+    assert [event["step"] for event in events(run, "checkpoint")] == [10, 20, 30, 40]
 
 
 def test_sigterm_pause_and_a_damaged_checkpoint_resume_bit_for_bit(launched, uninterrupted):

@@ -131,6 +131,40 @@ def test_a_bundle_whose_proof_failed_or_is_missing_does_not_look_good(session):
     assert "no proof" in opened(Export, session).verdict.html
 
 
+COSTS = [
+    {"precision": "float32", "file": "onnx/model.onnx", "bytes": 4_000_000, "passed": True, "sentence": "", "loss": 2.0,
+     "perplexity": 7.4, "bits_per_byte": 1.2, "loss_change": 0.0, "perplexity_change": 0.0, "bits_per_byte_change": 0.0,
+     "divergence": 0.0, "agreement": 1.0, "greedy_agreement": 1.0, "tokens_per_second": 500.0, "tokens": 4096,
+     "prefill_tokens_per_second": 4000.0, "text": "held out"},
+    {"precision": "int8", "file": "onnx/model_int8.onnx", "bytes": 1_000_000, "passed": True, "sentence": "",
+     "loss": 2.01, "perplexity": 7.5, "bits_per_byte": 1.21, "loss_change": 0.01, "perplexity_change": 0.1,
+     "bits_per_byte_change": 0.0123, "divergence": 3e-4, "agreement": 0.98, "greedy_agreement": 0.5,
+     "tokens_per_second": 1500.0, "tokens": 4096, "prefill_tokens_per_second": 6000.0, "text": "held out"},
+    {"precision": "int4", "file": "onnx/model_q4.onnx", "bytes": 500_000, "passed": False, "tokens": 4096,
+     "sentence": "int4 is broken: onnxruntime could not run it: <script>.", "text": "held out"},
+]
+
+
+def test_the_costs_of_smaller_forms_are_a_table_and_a_picture_and_a_broken_one_is_broken(session):
+    folder = bundle(session)
+    page = opened(Export, session)
+    assert not page.costs.visible
+    files.write_json(folder / "cost.json", COSTS)
+    page = opened(Export, session)
+    assert page.costs.visible
+    told = page.smaller.html
+    assert "int4 (broken)" in told
+    assert "int4 is broken: onnxruntime could not run it: &lt;script&gt;. It is not in the bundle." in told
+    for figure in ("+0.0123", "3.0e-04", "98.0%", "1,500", "977 KiB", "4,096 tokens of text that was held out"):
+        assert figure in told
+    marks = page.quality.object.get(0)
+    assert list(marks.dimension_values("precision")) == ["float32", "int8"]
+    areas = marks.dimension_values("mark") ** 2
+    assert areas[0] / areas[1] == pytest.approx(4, rel=0.01)
+    (folder / "cost.json").write_text("{")
+    assert "damaged" in opened(Export, session).smaller.html
+
+
 # Test -------------------------------------------------------------------------------------------------
 
 

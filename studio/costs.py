@@ -1,0 +1,71 @@
+"""Costs: what each precision of a bundle loses and gains, as a table and as a picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import holoviews as hv
+
+from studio import figures
+from studio.figures import BAD, FONT, GOOD, QUIET, _hover, _still
+from studio.views import Markup, banner, join, number, txt
+
+HEADS = ("precision", "size", "perplexity", "Δ perplexity", "Δ bits per byte", "KL divergence", "same likeliest token",
+         "same greedy text", "tokens per second", "prefill")
+SMALLEST, LARGEST = 9, 34    # of the marks, in screen units: their areas are as the files' sizes
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> Markup:
+    """The rows of `engine.export.cost.measure`; a broken form is called broken."""
+    head = join(txt('<th class="{}">{}</th>', "num" if place else "", name) for place, name in enumerate(HEADS))
+    body = join(txt("<tr>{}</tr>", _cells(row)) for row in rows)
+    told = "text that was held out of training" if rows[0]["text"] == "held out" else \
+        "text that the model wrote itself, since none was held out"
+    broken = join(banner("error", f"{row['sentence']} It is not in the bundle.") for row in rows if not row["passed"])
+    line = txt('<p class="more">Measured against float32 on {} tokens of {}; speed at batch 1, on the machine that '
+               "made the bundle, the best of three rounds in turns.</p>", number(rows[0]["tokens"]), told)
+    return join([broken, txt('<div class="scroll"><table><tr>{}</tr>{}</table></div>', head, body), line])
+
+
+def _cells(row: Mapping[str, Any]) -> Markup:
+    name = row["precision"] if row["passed"] else f"{row['precision']} (broken)"
+    cells = [_figure(row, "perplexity", "{:.4g}"), _figure(row, "perplexity_change", "{:+.3g}"),
+             _figure(row, "bits_per_byte_change", "{:+.4f}"), _figure(row, "divergence", "{:.1e}"),
+             _figure(row, "agreement", "{:.1%}"), _figure(row, "greedy_agreement", "{:.0%}"),
+             _figure(row, "tokens_per_second", "{:,.0f}"), _figure(row, "prefill_tokens_per_second", "{:,.0f}")]
+    return join([txt("<td><b>{}</b></td>", name), txt('<td class="num">{}</td>', figures.byte_size(row["bytes"])),
+                 *(txt('<td class="num">{}</td>', cell) for cell in cells)])
+
+
+def _figure(row: Mapping[str, Any], name: str, form: str) -> str:
+    value = row.get(name)
+    return form.format(value) if isinstance(value, int | float) and math.isfinite(value) else "–"
+
+
+def picture(rows: Sequence[Mapping[str, Any]]) -> Any:
+    """Divergence from float32 against speed, the mark's area as the file's size: best is the lower right."""
+    fast = [row for row in rows if row.get("tokens_per_second") and math.isfinite(row.get("divergence", math.nan))]
+    if not fast:
+        return None
+    largest = max(row["bytes"] for row in fast)
+    # A logarithmic axis has no zero: float32 itself stands below the smallest divergence.
+    known = [row["divergence"] for row in fast if row["divergence"] > 0]
+    floor = min([1e-6, *known]) / 3
+    points = [(row["tokens_per_second"], max(floor, row["divergence"]),
+               max(SMALLEST, LARGEST * math.sqrt(row["bytes"] / largest)), row["precision"],
+               figures.byte_size(row["bytes"]), f"{row['divergence']:.1e}", f"{row['tokens_per_second']:,.0f}",
+               GOOD if row["passed"] else BAD) for row in fast]
+    speeds, divergences = [p[0] for p in points], [p[1] for p in points]
+    top = max(divergences) * 12
+    marks = hv.Points(points, ["speed", "divergence"], ["mark", "precision", "file", "kl", "tokens", "colour"]).opts(
+        size="mark", color="colour", alpha=0.55, line_color="colour",
+        tools=_hover(("precision", "@precision"), ("size", "@file"), ("KL divergence", "@kl"),
+                            ("tokens per second", "@tokens")))
+    names = hv.Labels([(p[0], p[1] * 2.6, f"{p[3]} · {p[4]}") for p in points], ["speed", "divergence"], "text").opts(
+        text_color=QUIET, text_font=FONT, text_font_size="9.5pt")
+    spread = max(speeds) - min(speeds) or max(speeds)
+    return _still(marks * names, 300, logy=True, show_grid=True, xlabel="tokens per second, measured",
+                         ylabel="KL divergence from float32 (nats)", ylim=(floor / 3, top),
+                         xlim=(max(0, min(speeds) - 0.35 * spread), max(speeds) + 0.35 * spread))
