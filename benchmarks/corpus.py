@@ -25,7 +25,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 RULES = {                       # the same rules with the same thresholds: those of datatrove's defaults
     "gopher_repetition": ({"min_times": 1}, {}),
-    "quality": ({"signs": True, "min_words": 50, "max_words": 100_000}, {"min_stop_words": 0}),
+    "quality": ({"signs": True, "min_lines": 1, "min_words": 50, "max_words": 100_000}, {"min_stop_words": 0}),
     "c4": ({"min_line_words": 3, "min_sentences": 5}, {}),
     "fineweb": ({"max_line_characters": 0.01}, {}),
 }
