@@ -1,6 +1,6 @@
 """datatrove's verdicts on the pages of `tests/engine/toy_pages.py`, kept in a file that the tests compare with.
 
-    PEER/bin/python benchmarks/verdicts.py          # datatrove 0.10.1, spaCy 3.8; writes tests/engine/peer_verdicts.json
+    PEER/bin/python benchmarks/verdicts.py      # datatrove 0.10.1, spaCy 3.8; writes tests/engine/peer_verdicts.json
 """
 
 from __future__ import annotations

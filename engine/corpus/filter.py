@@ -41,8 +41,9 @@ class Quality(Step):
     min_alphabetic: float = setting(0.8, "Smallest share of words with a letter in them", ge=0, le=1, advanced=True)
     min_lines: int = setting(4, "Fewest lines of a document whose shares of lines are looked at", ge=1, unit="lines",
                              advanced=True)
-    signs: bool = setting(False, "Count signs as words and blank lines as lines, as datatrove does, which made FineWeb: "
-                                 "a text with much punctuation then has too few words with letters", advanced=True)
+    signs: bool = setting(False, "Count signs as words and blank lines as lines, as datatrove does, which made "
+                                 "FineWeb: a text with much punctuation then has too few words with letters",
+                          advanced=True)
 
     def reasons(self, text: Expression) -> dict[str, Expression]:
         words = text.regexp_count(WORD)

@@ -37,7 +37,7 @@ for _kind, _bytes in (
         (UPPER, range(65, 91)), (LOWER, [*range(97, 123), *range(128, 256)]), (DIGIT, range(48, 58)),
         (EDGE, b",:;!?()[]{}<>_#*&'\"`"),                          # stands apart at either end of what blanks part
         (OPENS, b"%=+$"), (CLOSES, b"%+$"),                         # at the beginning; behind a digit at the end
-        (STOPS, b"%-+"),                                            # with EDGE, LOWER, DIGIT: a full stop behind it ends
+        (STOPS, b"%-+"),                                            # a full stop behind it, as behind EDGE, ends
         (JOINS, b",~"), (LINKS, b":<>=/-"), (COUNTS, b"+-*^"),      # stand apart within: see `_words`
         (QUOTE, b"'\""), (DOT, b"."), (DASH, b"-")):
     _IS[list(_bytes)] |= _kind

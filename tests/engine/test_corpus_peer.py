@@ -24,10 +24,12 @@ REASONS = {
     "top_3_gram": "most frequent 3 words", "duplicated_5_n_grams": "repeated runs of 5 words",
     "gopher_short_doc": "fewer than", "gopher_below_avg_threshold": "words shorter", "lorem_ipsum": "lorem ipsum",
     "gopher_above_avg_threshold": "words longer", "gopher_too_many_hashes": "hash signs",
-    "gopher_too_many_ellipsis": "ellipses", "gopher_below_alpha_threshold": "letters in fewer", "empty": "no line is left",
+    "gopher_too_many_ellipsis": "ellipses", "gopher_below_alpha_threshold": "letters in fewer",
     "curly_bracket": "curly bracket", "too_few_sentences": "sentences", "line_punct_ratio": "end with punctuation",
-    "short_line_ratio": "of the lines have at most", "char_dup_ratio": "repeated lines", "list_ratio": "line ends a word",
+    "short_line_ratio": "of the lines have at most", "char_dup_ratio": "repeated lines",
+    "list_ratio": "line ends a word",
 }
+"""What stands in our reason where datatrove gives one."""
 
 
 @pytest.fixture(scope="module")

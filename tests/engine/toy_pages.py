@@ -9,10 +9,12 @@ from pathlib import Path
 NOVELS = Path(__file__).resolve().parents[2] / "assets" / "corpora" / "novels"
 NAMES = ["java.lang.Object", "std::vector<T>", "foo(bar)", "self.items[0]", "/usr/share/doc", "x += 1", "--verbose",
          "http://example.org/a?b=c", "key=value", "$PATH", "#include", "a->b", "100%", "v1.2.3", "e-mail", "it's"]
-MENU = ["Home", "About us", "Contact", "Products", "Log in", "Next page", "Read more...", "- Privacy policy", "• Sitemap"]
+MENU = ["Home", "About us", "Contact", "Products", "Log in", "Next page", "Read more...", "- Privacy policy",
+        "• Sitemap"]
 ODD = ["Please enable JavaScript to view this page.", "This site uses cookies to serve you better.",
        "The river rose that winter.[12] It fell again.[citation needed]", "Lorem ipsum dolor sit amet for ever.",
-       "function main() { return 0; }", "See our terms of use before you go on.", "Share on # # # # #", "... and so on ..."]
+       "function main() { return 0; }", "See our terms of use before you go on.", "Share on # # # # #",
+       "... and so on ..."]
 
 
 def pages(number: int) -> list[str]:
@@ -78,10 +80,12 @@ CASES: list[tuple[str, dict, dict, str]] = [
     ("gopher_repetition", {}, {}, "I am Bruno, you are Ines. I am Bruno. I am Bruno you are Ines"),
     ("gopher_repetition", {}, {}, "I am a lonely wanderer " * 4 + GOOD[:250]),
     ("gopher_repetition", {}, {}, GOOD),
-    *(("quality", {"min_doc_words": 10, "max_doc_words": 1000}, {"min_words": 10, "max_words": 1000}, text) for text in (
-        "It is too short...", "It is " * 20, "misunderstanding " * 20, "# remark " * 20, "... remark " * 20, SOUP, GOOD)),
-    *(("c4", {}, {}, text) for text in (
-        GOOD, GOOD.replace("with care", "as lorem ipsum dolor"), GOOD.replace("care", "a { bracket"), "Just one of them.")),
+    *(("quality", {"min_doc_words": 10, "max_doc_words": 1000}, {"min_words": 10, "max_words": 1000}, text)
+      for text in ("It is too short...", "It is " * 20, "misunderstanding " * 20, "# remark " * 20,
+                   "... remark " * 20, SOUP, GOOD)),
+    *(("c4", {}, {}, text)
+      for text in (GOOD, GOOD.replace("with care", "as lorem ipsum dolor"), GOOD.replace("care", "a { bracket"),
+                   "Just one of them.")),
     ("c4", {"min_num_sentences": -1, "min_words_per_line": -1}, {"min_sentences": 0, "min_line_words": 0},
      "This page uses cookies to follow you.\nAnother line that is good stands here."),
     ("fineweb", {"line_punct_thr": 0.5}, {"min_punctuated_lines": 0.5},
@@ -91,4 +95,4 @@ CASES: list[tuple[str, dict, dict, str]] = [
     ("fineweb", {}, {}, GOOD),
     ("fineweb", {"new_line_ratio": 0.1}, {"max_lines_a_word": 0.1}, "\n".join(["b"] * 50)),
 ]
-"""What datatrove tests its own filters with, in other words: filter, its settings, the same ones of ours, and the text."""
+"""What datatrove tests its own filters with, in other words: filter, its settings, ours that say the same, text."""
