@@ -199,9 +199,9 @@ class LabView:
         def work() -> list[tuple[str, list[tuple[int, str]]]]:
             from engine.tokens.tokenizer import load, pieces
 
-            return [(row["name"], pieces(load(
-                workspace.place("labs") / wanted[0] / row["path"] if row["trained"] else workspace.resolve(row["path"])),
-                wanted[1])) for row in rows]
+            folder = workspace.place("labs") / wanted[0]
+            return [(row["name"], pieces(load(folder / row["path"] if row["trained"] else
+                                              workspace.resolve(row["path"])), wanted[1])) for row in rows]
 
         self.cutting.begin(work)
 
