@@ -213,7 +213,7 @@ def decode(before: pa.Table, changes: pa.Table) -> pa.Table:
                "text": now["text"] if changes["text"].null_count == len(changes) else
                pc.coalesce(changes["text"], now["text"]), "row": changes["row"].cast(pa.int64())}
     if "group" in changes.column_names:
-        columns["group"] = pc.coalesce(named["group"], changes["group"])    # a group stays together for all that follows
+        columns["group"] = pc.coalesce(named["group"], changes["group"])    # what was put together stays together
     return pa.table({**columns, **{name: changes[name] for name in changes.column_names if name not in columns}})
 
 
