@@ -18,14 +18,15 @@ from engine.evaluate import EvaluateConfig
 from engine.export import ExportConfig
 from engine.model import ModelConfig
 from engine.model.shapes import shapes
-from engine.optim import Optimizer, Schedule
+from engine.optim import LrRange, Optimizer, Schedule
 from engine.optim.groups import problem
 from engine.stages import StageConfig, TrainConfig
 from engine.tokens import TokensConfig
 from engine.workspace import ASSETS
 
 JOBS = ("curate", "tokenize", "train", "evaluate", "export")
-Job = Literal["curate", "tokenize", "train", "evaluate", "export"]
+ORDER = (*JOBS, "lr_range")
+Job = Literal["curate", "tokenize", "train", "evaluate", "export", "lr_range"]
 
 
 class Recipe(Config):
@@ -41,6 +42,7 @@ class Recipe(Config):
     model: ModelConfig = setting(ModelConfig(), "Shape of the decoder")
     optim: Optimizer = setting("adamw", "Update rule")
     schedule: Schedule = setting("cosine", "Learning rate over the run")
+    lr_range: LrRange = setting(LrRange(), "Learning-rate range test, before a run")
     stage: StageConfig = setting("pretrain", "Loss")
     train: TrainConfig = setting(TrainConfig(), "Training")
     evaluate: EvaluateConfig = setting(EvaluateConfig(), "Evaluation")
@@ -63,8 +65,8 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _jobs_in_order(self) -> Self:
-        if list(self.jobs) != sorted(set(self.jobs), key=JOBS.index):
-            raise wrong("jobs", f"must each stand once and in the order {', '.join(JOBS)}", self.jobs)
+        if list(self.jobs) != sorted(set(self.jobs), key=ORDER.index):
+            raise wrong("jobs", f"must each stand once and in the order {', '.join(ORDER)}", self.jobs)
         makes_model = "train" in self.jobs
         if not makes_model and not self.from_run and {"evaluate", "export"} & set(self.jobs):
             raise wrong("from_run", "is empty, so there is no model to evaluate or export; name a run, "

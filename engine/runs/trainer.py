@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import lightning
 import torch
@@ -23,7 +26,7 @@ from engine.runs.callbacks import Boundary
 from engine.runs.checkpoint import Position
 from engine.runs.doctor import not_finite
 from engine.runs.metrics import cut
-from engine.stages.base import NotFinite, Stage
+from engine.stages.base import NotFinite, Stage, Step
 from engine.tokens.batches import TokenData
 
 if TYPE_CHECKING:
@@ -47,7 +50,7 @@ def train(worker: Worker, recipe: Recipe, tokens: Path) -> Path:
     hardware.keep_freed_memory()
     machine = run.path / "machine.json"
     files.write_json(machine, {**files.read_json(machine), **hardware.describe()})
-    position = _settle(worker, recipe, position)
+    position = settle(worker, recipe, position)
     torch.manual_seed(recipe.seed)
     model = Decoder(recipe.model)
     if begun:
@@ -59,8 +62,25 @@ def train(worker: Worker, recipe: Recipe, tokens: Path) -> Path:
                      validation_batches=recipe.train.validation_batches, packing=recipe.tokens.packing,
                      document_mask=recipe.tokens.document_mask)
     boundary = Boundary(worker, recipe, stage, data, tokens / "tokenizer.json", position, begun)
-    _fit(worker, recipe, position, stage, data, boundary)
+    fit(worker, recipe, position, stage, data, boundary)
     return checkpoint.best(run)
+
+
+class Ranging(lightning.Callback):
+    """Hands every step to `take`, and ends training when that says so."""
+
+    def __init__(self, stage: Stage, take: Callable[[Step], bool]) -> None:
+        self.stage, self.take, self.seen = stage, take, stage.steps
+        self.handler = signal.getsignal(signal.SIGTERM)  # as in Boundary
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self.handler)
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any, **__: Any) -> None:
+        if self.stage.steps > self.seen:
+            self.seen = self.stage.steps
+            trainer.should_stop = self.take(self.stage.last)
 
 
 def _newest(worker: Worker) -> Path | None:
@@ -72,7 +92,7 @@ def _newest(worker: Worker) -> Path | None:
     return found
 
 
-def _settle(worker: Worker, recipe: Recipe, position: Position) -> Position:
+def settle(worker: Worker, recipe: Recipe, position: Position) -> Position:
     """Decide the arithmetic of a new run; one that goes on keeps what it began with, or its curve would bend."""
     device, before = hardware.choose_device(recipe.train.device), "as when the run began"
     precision, why = position.precision, before
@@ -90,8 +110,8 @@ def _settle(worker: Worker, recipe: Recipe, position: Position) -> Position:
     return replace(position, device=device, precision=precision, matmul_precision=matmul)
 
 
-def _fit(worker: Worker, recipe: Recipe, position: Position, stage: Stage, data: TokenData,
-         boundary: Boundary) -> None:
+def fit(worker: Worker, recipe: Recipe, position: Position, stage: Stage, data: TokenData,
+        boundary: lightning.Callback) -> None:
     """Lightning's loop, and its ends in our words."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(position.matmul_precision)
@@ -100,6 +120,9 @@ def _fit(worker: Worker, recipe: Recipe, position: Position, stage: Stage, data:
             warnings.filterwarnings("ignore", module=r"lightning\.")  # of what we do on purpose
             _lightning(worker.run.path, recipe, position, boundary).fit(stage, datamodule=data)
     except NotFinite as problem:
+        if isinstance(boundary, Ranging):
+            boundary.take(stage.last)  # it looked for where the loss breaks
+            return
         kept = worker.run.checkpoints
         sentence = not_finite(problem.step, recipe, position.precision, kept[-1] if kept else None)
         worker.run.event("advice", sentence=sentence)
@@ -114,7 +137,8 @@ def _fit(worker: Worker, recipe: Recipe, position: Position, stage: Stage, data:
         torch.set_float32_matmul_precision(before)
 
 
-def _lightning(folder: Path, recipe: Recipe, position: Position, boundary: Boundary) -> lightning.Trainer:
+def _lightning(folder: Path, recipe: Recipe, position: Position,
+               boundary: lightning.Callback) -> lightning.Trainer:
     """The Trainer with all that writes, prints or counts by itself turned off: `Boundary` does that."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     return lightning.Trainer(
