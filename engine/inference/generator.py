@@ -41,7 +41,7 @@ class Generator:
         self._session = Session(graph, threads)
         self.vocab_size = self._session.vocab_size
         end = self.config.get("eos_token_id")
-        self.ends = frozenset(end if isinstance(end, list) else [] if end is None else [end])
+        self.ends = frozenset(n for n in (end if isinstance(end, list) else [end]) if isinstance(n, int))
 
     def generate(self, prompt: str, max_new_tokens: int = 128, temperature: float = 0.8, top_k: int = 0,
                  top_p: float = 1.0, seed: int | None = None, stop: Sequence[str] = ()) -> str:
