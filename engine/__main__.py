@@ -219,6 +219,7 @@ COMMANDS: dict[str, Command] = {
     "run": ("do every job that a recipe names", takes_recipe, starts()),
     "curate": ("read and clean a corpus", takes_recipe, starts(*JOBS[:1])),
     "tokenize": ("train a tokenizer and pack tokens, curating first if needed", takes_recipe, starts(*JOBS[:2])),
+    "measure": ("time a few real steps of a recipe, for its plan", takes_recipe, starts("probe")),
     "train": ("train a model, curating and tokenizing first if needed", takes_recipe, starts(*JOBS[:3])),
     "resume": ("go on with a run from its last checkpoint", takes_resume, resume),
     "stop": ("save a run and stop it", takes_run, stop),

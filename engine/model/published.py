@@ -226,6 +226,7 @@ def sidecars(config: ModelConfig, tokenizer: Path) -> dict[str, str]:
     made = {"tokenizer.json": tokenizer.read_text(encoding="utf-8")}
     for name, value in (("tokenizer_config.json", settings), ("special_tokens_map.json", tokens)):
         beside = tokenizer.with_name(name)
-        made[name] = (beside.read_text(encoding="utf-8") if beside.exists()
-                      else json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        known = files.read_json(beside) if beside.exists() else {}
+        merged = {**value, **known} if isinstance(known, dict) else value
+        made[name] = json.dumps(merged, indent=2, ensure_ascii=False) + "\n"
     return made

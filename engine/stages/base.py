@@ -19,7 +19,10 @@ from torch import Tensor, nn
 
 from engine.model.decoder import Decoder
 from engine.optim import Optimizer, Schedule
+from engine.optim.averages import average
+from engine.optim.groups import freeze
 from engine.stages import StageConfig, TrainConfig
+from engine.stages.spikes import Spikes
 
 
 class NotFinite(Exception):
@@ -35,9 +38,10 @@ class Step(NamedTuple):
 
     number: int        # from 1
     tokens: int        # targets trained on since the start of the run
-    lr: float
+    lr: float          # of parameters that have none of their own
     loss: Tensor       # mean over the tokens of the step, in nats
     grad_norm: Tensor  # before clipping
+    skipped: bool = False  # a spike, whose update was left out
 
 
 class Stage(lightning.LightningModule):
@@ -55,7 +59,9 @@ class Stage(lightning.LightningModule):
         self.model, self.config, self.train_config = model, config, train
         self.optim, self.schedule, self.seed = optim, schedule, seed
         self.steps = self.tokens = 0
+        freeze(model, optim)  # before DDP looks at which parameters get a gradient
         self._count, self._total = 0, torch.zeros(())
+        self.spikes = Spikes() if train.skip_spikes else None
 
     def loss(self, batch: Any) -> tuple[Tensor, int]:
         """The loss summed over the tokens of a batch that count, in nats, and how many these are."""
@@ -81,6 +87,8 @@ class Stage(lightning.LightningModule):
         optimizer = self.optim.build(self.model)
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
+        if self.train_config.ema_decay:
+            average(optimizer, self.train_config.ema_decay)
         return optimizer
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -89,6 +97,7 @@ class Stage(lightning.LightningModule):
         self._count, self._total = 0, torch.zeros((), device=self.device)
         _reseed(self.seed, self.steps, self.global_rank, self.device)
         factor = self.schedule.factor(self.steps, self.train_config.max_steps)
+        self._lr = self.optim.lr * factor
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = group["initial_lr"] * factor
 
@@ -102,9 +111,15 @@ class Stage(lightning.LightningModule):
         grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         scale = self.train_config.accumulation / self._count  # Lightning has divided by the accumulation
         norm = nn.utils.get_total_norm(grads) * scale
-        self.last = Step(self.steps + 1, self.tokens + self._count, optimizer.param_groups[0]["lr"],
+        self.last = Step(self.steps + 1, self.tokens + self._count, self._lr,
                          self._total / self._count, norm)
         self._refuse_not_finite(optimizer)
+        if self.spikes is not None and self.spikes.found(float(self.last.loss), float(self.last.grad_norm)):
+            self.last = self.last._replace(skipped=True)
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = None  # which every optimizer passes over
+            return
         if self.train_config.max_grad_norm:
             scale = scale * (self.train_config.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
         torch._foreach_mul_(grads, scale)
