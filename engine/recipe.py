@@ -17,7 +17,9 @@ from engine.corpus import CorpusConfig
 from engine.evaluate import EvaluateConfig
 from engine.export import ExportConfig
 from engine.model import ModelConfig
+from engine.model.shapes import shapes
 from engine.optim import Optimizer, Schedule
+from engine.optim.groups import problem
 from engine.stages import StageConfig, TrainConfig
 from engine.tokens import TokensConfig
 from engine.workspace import ASSETS
@@ -68,6 +70,19 @@ class Recipe(Config):
         if not makes_model and not self.from_run and {"evaluate", "export"} & set(self.jobs):
             raise wrong("from_run", "is empty, so there is no model to evaluate or export; name a run, "
                                     "or put train among the jobs")
+        return self
+
+    @model_validator(mode="after")
+    def _layers_are_there(self) -> Self:
+        if self.optim.layers and (found := problem(self.optim, shapes(self.model))):
+            raise wrong(f"optim.{found[0]}", found[1])
+        return self
+
+    @model_validator(mode="after")
+    def _one_average(self) -> Self:
+        if self.train.ema_decay and self.optim.kind == "schedule_free":
+            raise wrong("train.ema_decay", "is for optimizers that do not average the weights themselves, as "
+                                           "schedule_free does; set it to 0", self.train.ema_decay)
         return self
 
     @property

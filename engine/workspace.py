@@ -4,6 +4,7 @@
       corpora/    files that the user brought in
       datasets/   curated Parquet with its ledger     NAME-FINGERPRINT
       tokens/     tokenizer and packed shards         NAME-FINGERPRINT
+      labs/       tokenizers compared             NAME-FINGERPRINT
       runs/       run folders                         NAME
       bundles/    exported models                     NAME
       stages/     what curations have done so far, for the next one to go on from; may be deleted at any time
@@ -22,7 +23,7 @@ from engine import files
 from engine.config import UserError
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
-PLACES = ("corpora", "datasets", "tokens", "runs", "bundles")
+PLACES = ("corpora", "datasets", "tokens", "labs", "runs", "bundles")
 
 
 class Workspace:
@@ -41,7 +42,7 @@ class Workspace:
         return f"Workspace({str(self.path)!r})"
 
     def place(self, kind: str) -> Path:
-        """The folder of one kind of thing: "corpora", "datasets", "tokens", "runs" or "bundles"."""
+        """The folder of one kind of thing: "corpora", "datasets", "tokens", "labs", "runs" or "bundles"."""
         assert kind in PLACES, kind
         return self.path / kind
 

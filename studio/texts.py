@@ -87,6 +87,14 @@ def coloured(pieces: Sequence[tuple[int, str]]) -> Markup:
     return txt('<div class="tokens">{}</div>', spans)
 
 
+def masked(pieces: Sequence[tuple[int, str]], learned: Sequence[bool]) -> Markup:
+    """Tokens as (id, text), those that the loss counts set apart from those that it leaves out."""
+    spans = join(txt('<span class="{}" title="token {}, {}">{}</span>', "on" if on else "off", token,
+                     "learned" if on else "not in the loss", visible(piece) or "·")
+                 for (token, piece), on in zip(pieces, learned, strict=True))
+    return txt('<div class="tokens">{}</div>', spans)
+
+
 def surprise(prompt: str, tokens: Sequence[Token], alternatives: bool = True) -> Markup:
     """What a model wrote after a prompt, coloured by how surprised it was."""
     return txt('<div class="tokens written"><span class="prompt">{}</span>{}</div>', prompt,

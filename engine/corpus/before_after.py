@@ -52,15 +52,18 @@ class BeforeAfter:
 
 
 def digest(report: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The few figures of a report that a dataset's summary and card tell; of the groups, those that are spoken of."""
+    """The few figures of a report that a dataset's summary and card tell; of the groups, those that one
+    document in a hundred speaks of."""
     if report is None:
         return None
     sides = {"before": report["before"], "after": report["after"]}
-    groups = {(group["axis"], group["group"]): {} for side in sides.values() if side for group in side["groups"]}
+    groups = {(group["axis"], group["group"]): {} for side in sides.values() if side for group in side["groups"]
+              if 100 * group["documents"] >= side["documents"]}
     gaps: dict[str, dict[str, Any]] = {}
     for name, side in sides.items():
         for group in side["groups"] if side else ():
-            groups[group["axis"], group["group"]][name] = {key: group[key] for key in ("documents", "share")}
+            if (told := groups.get((group["axis"], group["group"]))) is not None:
+                told[name] = {key: group[key] for key in ("documents", "share")}
         for gap in side["gaps"] if side else ():
             gaps.setdefault(gap["axis"], {"groups": gap["groups"]})[name] = gap["size"]
     return {"before_is": report["before_is"], "cost": report["cost"],

@@ -55,6 +55,15 @@ def card(name: str, made_from: Mapping[str, Any], summary: Mapping[str, Any]) ->
                   f"{_number(leak['documents'])} of {_number(summary['val_documents'])} held-out documents share at "
                   f"least {leak['share']:.0%} of their runs of {leak['bytes']} bytes with training documents; of the "
                   f"{_number(leak['runs'])} such runs that were looked at, {_number(leak['shared'])} stand there too."]
+    for shares in summary.get("shares", ()):
+        parts += ["", f"## Shares of the text ({_plain(shares['step'])})", "",
+                  f"| {shares['of']} | documents in | out | bytes in | out | share in | out | epochs |",
+                  "|---|---|---|---|---|---|---|---|",
+                  *(f"| {_plain(row['name'])} | " + " | ".join(_number(row[key]) for key in (
+                      "documents_in", "documents_out", "bytes_in", "bytes_out")) +
+                    f" | {row['share_in']:.1%} | {row['share_out']:.1%} | {row['epochs']:.2f} |"
+                    for row in shares["rows"])]
+    parts += bias_part(summary.get("bias"))
     parts += ["", "## Lengths", "", _lengths(summary["lengths"]), "",
               "## Settings", "", "```json", json.dumps(made_from["settings"], indent=2, ensure_ascii=False)
               .replace("`", "\\u0060"), "```", "",
@@ -71,6 +80,35 @@ def _skipped(left: Sequence[Mapping[str, Any]]) -> list[str]:
         lines.append(f"- Nothing was read of {_number(source['files'])} more in {_plain(source['path'])}: {kinds}, "
                      f"such as {_plain(source['names'][0])}")
     return [*lines, ""] if lines else []
+
+
+def bias_part(bias: Mapping[str, Any] | None) -> list[str]:
+    """What was measured of bias, in a few lines."""
+    if not bias:
+        return []
+    sides = [side for side in ("before", "after") if side in bias["toxic"]]
+    head = {"before": f"before ({_plain(bias['before_is'])})", "after": "as it is"}
+    gaps = [(f"gap between {' and '.join(map(_plain, gap['groups']))}", [_interval(gap.get(side), 3) for side in sides])
+            for gap in bias["gaps"]]
+    groups = [(f"{_plain(group['group'])}: share of the mentions of {_plain(group['axis'])}",
+               [f"{group[side]['share']:.1%}" if side in group else "–" for side in sides])
+              for group in bias["groups"]]
+    toxic = ("blocks of 32 words with a word of abuse", [_interval(bias["toxic"][side], 4) for side in sides])
+    parts = ["", "## Bias", "", "Term counts over the whole text (English terms; `bias.json` has them all, with "
+             "intervals). A gap is the mean difference in association (npmi) of words that published tests use.", "",
+             f"| measure | {' | '.join(head[side] for side in sides)} |", "|---|" + "---|" * len(sides),
+             *(f"| {name} | {' | '.join(values)} |" for name, values in [*gaps, toxic, *groups])]
+    if cost := bias["cost"]:
+        parts += ["", "From before to after: " + ", ".join(
+            f"{_number(went)} {of} of {_number(came)}" for of, (came, went) in cost.items()) + "."]
+    return parts
+
+
+def _interval(figure: Mapping[str, float | None] | None, digits: int) -> str:
+    if figure is None or figure["value"] is None:
+        return "–"
+    around = f" ({figure['low']:.{digits}f} to {figure['high']:.{digits}f})" if figure["low"] is not None else ""
+    return f"{figure['value']:.{digits}f}{around}"
 
 
 def _lengths(lengths: Mapping[str, list[int]]) -> str:

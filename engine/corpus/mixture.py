@@ -48,7 +48,7 @@ class Mixture(Whole):
 
         from engine.corpus.shares import copies, epochs, gathered, table, verdicts
 
-        sources = list({id(source): source for source in reversed(looked.sources.values())}.values())[::-1]
+        sources = list({id(source): source for source in looked.sources.values()}.values())
         place = {id(source): at for at, source in enumerate(sources)}
         of_file = {name: place[id(source)] for name, source in looked.sources.items()}
         parts = [np.array([of_file[name] for name in table["source"].to_pylist()], np.int64)
@@ -58,7 +58,8 @@ class Mixture(Whole):
         amounts = np.bincount(kinds, sizes, len(sources))
         weights = [source.weight for source in sources]
         if self.by == "temperature":
-            wanted = [weight * amount ** (1 / self.temperature) for weight, amount in zip(weights, amounts, strict=True)]
+            wanted = [weight * amount ** (1 / self.temperature)
+                      for weight, amount in zip(weights, amounts, strict=True)]
         else:
             wanted = list(weights)
         times = epochs(amounts.tolist(), wanted, self.megabytes * 1e6 or float(amounts.sum()), self.max_epochs)

@@ -59,12 +59,12 @@ MOVES = frozenset("""take takes took taken taking bring brings brought bringing 
 escort escorted convey conveyed carry carried get got lead led follow followed walk walked accompany accompanied call
 called""".split())
 TURNS = frozenset("turn turned turning on behind against upon at broke hurt straightened of".split())
-LY_ADJECTIVES = frozenset("""early only lovely lonely elderly friendly family daily ugly holy lively silly sickly stately
-kindly costly deadly earthly heavenly worldly motherly fatherly sisterly brotherly womanly manly homely jolly orderly
-unearthly weekly monthly yearly ghastly""".split())
+LY_ADJECTIVES = frozenset("""early only lovely lonely elderly friendly family daily ugly holy lively silly sickly
+stately kindly costly deadly earthly heavenly worldly motherly fatherly sisterly brotherly womanly manly homely jolly
+orderly unearthly weekly monthly yearly ghastly""".split())
 
-SURNAMED = frozenset("mr mrs ms dr doctor captain colonel general major lieutenant professor reverend mister st saint"
-                     .split())
+SURNAMED = frozenset(
+    "mr mrs ms dr doctor captain colonel general major lieutenant professor reverend mister st saint".split())
 """Titles whose name is a family name, or a saint's."""
 
 OWNERS = frozenset("a an the my your his her our their its this that old young new own good every no s".split())
@@ -136,8 +136,8 @@ class Swap:
             if (before in DOES and after in ("more", "good")) or (after.endswith(("ward", "wards")) and len(after) > 6):
                 return False
             ends = (self._gap(at + 1) != "-" and SIGNS.search(self._gap(at + 1))) or not beyond or beyond in ENDS_PHRASE
-            if after in ("more", "most", "first", "last", "good") or (after.endswith("ly") and after not in LY_ADJECTIVES):
-                return not ends or after in ("most", "first", "last", "good")
+            if after == "more" or (after.endswith("ly") and after not in LY_ADJECTIVES):
+                return not ends
             if after == "home":
                 return before not in MOVES
             if after == "back":

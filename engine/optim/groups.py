@@ -30,21 +30,27 @@ class Group:
 def assign(optim: Optimizer, parameters: Mapping[str, Shape]) -> list[Group]:
     """Every parameter in its group. Matrices decay; vectors (norms, biases) must not.
 
-    Raises UserError when a pattern names no parameter, and when all are frozen.
+    Raises UserError for what is a `problem`.
     """
-    for place, layer in enumerate(optim.layers):
-        if not any(fnmatchcase(name, layer.names) for name in parameters):
-            raise UserError(f"optim.layers.{place}.names is {layer.names}, which no parameter is called; names are "
-                            f"such as {', '.join(_examples(parameters))}.", where=f"optim.layers.{place}.names")
+    if wrong := problem(optim, parameters):
+        raise UserError(f"optim.{wrong[0]} {wrong[1]}.", where=f"optim.{wrong[0]}")
     found: dict[tuple[str, bool, float], list[str]] = {}
     for name, shape in parameters.items():
         factor = _factor(optim, name)
         alike = (optim.rule(name, shape), len(shape) >= 2, factor) if factor else ("", False, 0.0)
         found.setdefault(alike, []).append(name)
-    if set(found) == {("", False, 0.0)}:
-        raise UserError("optim.layers freezes every parameter, so nothing would be trained; "
-                        "leave some with a factor above 0.", where="optim.layers")
     return [Group(*alike, tuple(names)) for alike, names in found.items()]
+
+
+def problem(optim: Optimizer, parameters: Mapping[str, Shape]) -> tuple[str, str] | None:
+    """What is wrong with `optim.layers` for a model with these parameters: the field and a sentence."""
+    for place, layer in enumerate(optim.layers):
+        if not any(fnmatchcase(name, layer.names) for name in parameters):
+            return f"layers.{place}.names", (f"is {layer.names}, which no parameter is called; names are such as "
+                                             f"{', '.join(_examples(parameters))}")
+    if not any(_factor(optim, name) for name in parameters):
+        return "layers", "freezes every parameter, so nothing would be trained; leave some with a factor above 0"
+    return None
 
 
 def _factor(optim: Optimizer, name: str) -> float:

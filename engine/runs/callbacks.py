@@ -22,6 +22,7 @@ import torch
 
 from engine.config import UserError
 from engine.model.generate import generate
+from engine.optim.averages import evaluated
 from engine.progress import Stopped
 from engine.recipe import Recipe
 from engine.runs import checkpoint
@@ -89,20 +90,21 @@ class Boundary(lightning.Callback):
             self._write(step)
         if not (validates or samples or asked):
             return
-        val_loss = self._validate() if validates else None
-        if validates and not last and train.patience and self.doctor.stale >= train.patience:
-            ends, trainer.should_stop = True, True
-            self._advise(step, "early stop", f"Training ended at step {step} of {train.max_steps}: the last "
-                         f"{train.patience} validations were no better than the best one before (train.patience).")
-        if samples:
-            self._sample()
+        with evaluated(trainer.optimizers[0]):
+            val_loss = self._validate() if validates else None
+            if validates and not last and train.patience and self.doctor.stale >= train.patience:
+                ends, trainer.should_stop = True, True
+                self._advise(step, "early stop", f"Training ended at step {step} of {train.max_steps}: the last "
+                             f"{train.patience} validations were no better than the best one before (train.patience).")
+            if samples:
+                self._sample()
         if stops:
             self.worker.state("stopping")
         elif "pause" in asked and not ends:
             self._save(trainer.optimizers[0], val_loss)
             stops = self._stopped_while_paused()
             self.meter.go_on()
-        if saves or stops or "checkpoint" in asked:
+        if saves or ends or stops or "checkpoint" in asked:
             self._save(trainer.optimizers[0], val_loss, must=ends or stops)
         if stops:
             raise Stopped

@@ -3,6 +3,7 @@
     checkpoints/step-000500/
       model.safetensors config.json tokenizer.json ..    the Hugging Face folder
       state/optimizer.safetensors  state/position.json   what training needs to go on
+      state/weights.safetensors    weights in training, where those above are an average of them
       meta.json    last: step, tokens, val_loss, size and checksum of every other file
 
 No random state is saved: what is random in a step follows from seed and step (`stages.base`).
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 META = "meta.json"
 POSITION = "state/position.json"
 OPTIMIZER = "state/optimizer.safetensors"
+WEIGHTS = "state/weights.safetensors"
 
 
 @dataclass(frozen=True)
@@ -123,14 +125,18 @@ def save(run: Run, model: Decoder, optimizer: Optimizer, tokenizer: Path, positi
     the checkpoints that there were are unharmed then.
     """
     from engine.model import pretrained
+    from engine.optim.averages import evaluated
 
     tensors, plain = _flat(optimizer.state_dict()["state"])
     weights = sum(p.numel() * 4 for p in model.parameters())
     files.require_space(run.path, weights + sum(t.nbytes for t in tensors.values()) + (16 << 20))
     folder = run.path / "checkpoints" / f"step-{position.step:06d}"
     with files.making(folder) as made:
-        pretrained.save(model, made, tokenizer)
         (made / "state").mkdir()
+        with evaluated(optimizer) as trained:
+            pretrained.save(model, made, tokenizer)
+        if trained:
+            _write_tensors(made / WEIGHTS, {name: trained[p] for name, p in model.named_parameters() if p in trained})
         _write_tensors(made / OPTIMIZER, tensors)
         files.write_json(made / POSITION, {**asdict(position), "optimizer": plain})
         listed = {str(path.relative_to(made)): {"bytes": path.stat().st_size, "xxh3": _checksum(path)}
@@ -200,10 +206,14 @@ def position(checkpoint: Path) -> Position:
 
 
 def restore_model(checkpoint: Path, model: Decoder) -> None:
-    """Put the saved weights into the model."""
+    """Put the weights in training into the model."""
+    from safetensors.torch import load_file
+
     from engine.model import pretrained
 
     model.load_state_dict(pretrained.load(checkpoint).state_dict())
+    if (checkpoint / WEIGHTS).exists():
+        model.load_state_dict(load_file(checkpoint / WEIGHTS), strict=False)
 
 
 def restore_optimizer(checkpoint: Path, optimizer: Optimizer) -> None:

@@ -41,6 +41,8 @@ class TrainConfig(Config):
     accumulation: int = setting(1, "Micro-batches whose gradients are added up before one update", ge=1)
     max_grad_norm: float = setting(1.0, "Gradients longer than this are shortened to it; 0 turns clipping off",
                                    ge=0)
+    ema_decay: float = setting(0.0, "Average the weights over about 1/(1 - this) steps, and evaluate and export the "
+                                    "average; 0.999 suits long runs, 0 turns it off", ge=0, lt=1, advanced=True)
     precision: Literal["auto", "bf16", "float32"] = setting(
         "auto", "Number format of the matrix products; auto measures whether bf16 is faster here")
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where to train; auto takes a GPU if there is one")

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from engine.model.decoder import Decoder
 from engine.optim import Optimizer, Schedule
+from engine.optim.averages import average
+from engine.optim.groups import freeze
 from engine.stages import StageConfig, TrainConfig
 from engine.stages.spikes import Spikes
 
@@ -36,7 +38,7 @@ class Step(NamedTuple):
 
     number: int        # from 1
     tokens: int        # targets trained on since the start of the run
-    lr: float
+    lr: float          # of parameters that have none of their own
     loss: Tensor       # mean over the tokens of the step, in nats
     grad_norm: Tensor  # before clipping
     skipped: bool = False  # a spike, whose update was left out
@@ -57,6 +59,7 @@ class Stage(lightning.LightningModule):
         self.model, self.config, self.train_config = model, config, train
         self.optim, self.schedule, self.seed = optim, schedule, seed
         self.steps = self.tokens = 0
+        freeze(model, optim)  # before DDP looks at which parameters get a gradient
         self._count, self._total = 0, torch.zeros(())
         self.spikes = Spikes() if train.skip_spikes else None
 
@@ -84,6 +87,8 @@ class Stage(lightning.LightningModule):
         optimizer = self.optim.build(self.model)
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
+        if self.train_config.ema_decay:
+            average(optimizer, self.train_config.ema_decay)
         return optimizer
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -92,6 +97,7 @@ class Stage(lightning.LightningModule):
         self._count, self._total = 0, torch.zeros((), device=self.device)
         _reseed(self.seed, self.steps, self.global_rank, self.device)
         factor = self.schedule.factor(self.steps, self.train_config.max_steps)
+        self._lr = self.optim.lr * factor
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = group["initial_lr"] * factor
 
@@ -105,7 +111,7 @@ class Stage(lightning.LightningModule):
         grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         scale = self.train_config.accumulation / self._count  # Lightning has divided by the accumulation
         norm = nn.utils.get_total_norm(grads) * scale
-        self.last = Step(self.steps + 1, self.tokens + self._count, optimizer.param_groups[0]["lr"],
+        self.last = Step(self.steps + 1, self.tokens + self._count, self._lr,
                          self._total / self._count, norm)
         self._refuse_not_finite(optimizer)
         if self.spikes is not None and self.spikes.found(float(self.last.loss), float(self.last.grad_norm)):

@@ -126,7 +126,7 @@ def test_an_update_that_is_not_finite_is_not_made(fault, where):
     assert torch.equal(model.bias, before.bias)
 
 
-@pytest.mark.parametrize("kind", list(OPTIMIZERS))
+@pytest.mark.parametrize("kind", ["adamw", "adam", "sgd"])
 def test_a_fused_optimizer_skips_an_update_when_told_on_the_device(kind):
     model, before = linear(), linear()
     optimizer = OPTIMIZERS[kind]().build(model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import time
 
 import numpy as np
@@ -16,6 +17,7 @@ from engine.corpus.pipeline import curate
 from engine.model import ModelConfig, estimate
 from engine.progress import silent
 from engine.tokens import TokensConfig
+from engine.tokens.pack import waste
 from engine.tokens.shards import tokenize
 from studio.pages import PAGES
 from studio.pages.corpus import Corpus
@@ -179,9 +181,15 @@ def test_shares_are_those_of_the_documents_and_a_context_can_be_taken(session, t
     assert "in the draft" in page.shares.html
     page._choose("context 512")
     assert session.draft.recipe.model.context_length == 512
-    share = percent(float(np.mean(lengths <= 512)))
-    chosen = f'512 tokens</td><td class="num">{share}</td><td class="num"><i class="tag kept">in the draft'
-    assert chosen in page.shares.html
+    ticked(page, page.weighing)
+    ticked(page, page.weighing)
+    share, found = percent(float(np.mean(lengths <= 512))), waste(lengths, 512, "best_fit")
+    row = next(row for row in page.shares.html.split("<tr>") if "512 tokens" in row)
+    wanted = [share, percent(waste(lengths, 512, "concatenate").cut), percent(found.cut), percent(found.padding)]
+    assert re.findall(r'"num">([^<]+)<', row) == wanted
+    assert "in the draft" in row
+    page._choose("packing best_fit")
+    assert session.draft.recipe.tokens.packing == "best_fit"
 
 
 def test_typed_text_is_cut_by_the_made_tokenizer_and_escaped(session, tokens):
