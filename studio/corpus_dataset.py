@@ -9,9 +9,12 @@ from typing import Any
 import panel_material_ui as pmui
 from panel.viewable import Viewable, Viewer
 
+from engine import files
+from engine.config import UserError
 from studio import texts
 from studio.account import Account
 from studio.background import Latest
+from studio.bias_report import BiasReport
 from studio.corpus_card import data_card
 from studio.corpus_clusters import Clusters
 from studio.corpus_documents import Documents
@@ -36,11 +39,12 @@ class DatasetView(Viewer):
         self.account, self.profile, self.lost, self.card = Account(), ProfileView(), Sheet(), Sheet()
         self.ledger = LedgerSearch(on_pardon, self._open_cluster)
         self.clusters, self.documents = Clusters(), Documents()
+        self.bias = BiasReport()
         self._found: tuple[Path, dict[str, Any]] | None = None
         self._drawn: dict[str, Path] = {}
         self.tabs = Tabs({"Account": self.account, "Profile": self.profile, "Ledger": self.ledger,
                           "Duplicates": self.clusters, "Documents": self.documents, "Not read": self.lost,
-                          "Card": self.card}, self._draw, visible=False)
+                          "Bias": self.bias, "Card": self.card}, self._draw, visible=False)
         self._view = stack(self.chosen, self.message, self.tabs, gap="14px")
 
     def __panel__(self) -> Viewable:
@@ -65,7 +69,12 @@ class DatasetView(Viewer):
             def work() -> Any:
                 from engine.corpus.search import look  # imports pyarrow
 
-                return folder, look(folder)
+                summary = look(folder)
+                try:
+                    bias = files.read_json(folder / "bias.json")
+                except UserError:
+                    bias = None                      # a dataset that is older, or was told not to measure it
+                return folder, {**summary, "bias_report": bias}
 
             self.looking.ask(name, work)
         if over := self.looking.answer():
@@ -94,10 +103,13 @@ class DatasetView(Viewer):
 
     def _draw(self, name: str) -> None:
         """Draw a dataset's figures when they come into sight."""
-        drawn = {"Account": self.account, "Profile": self.profile}.get(name)
-        if drawn is not None and self._found is not None and self._drawn.get(name) != self._found[0]:
-            self._drawn[name] = self._found[0]
-            drawn.show(self._found[1])
+        if self._found is None or self._drawn.get(name) == self._found[0]:
+            return
+        self._drawn[name], summary = self._found
+        if name == "Bias":
+            self.bias.show(summary["bias_report"])
+        elif drawn := {"Account": self.account, "Profile": self.profile}.get(name):
+            drawn.show(summary)
 
     def _open_cluster(self, row: Row) -> None:
         self.clusters.open(row["step"], row["cluster"])

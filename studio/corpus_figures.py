@@ -13,6 +13,9 @@ from studio.figures import DROPPED, FONT, KEPT, QUIET, _hover, _still, number
 MOST_REASONS = 4
 """Reasons of a step that have a ribbon of their own; the rarer ones share one."""
 
+LONGEST_REASON = 32
+"""Letters of a reason in the picture; the list below it has them all."""
+
 
 def flow(steps: Sequence[Mapping[str, Any]]) -> Any:
     """Documents from step to step as a Sankey diagram, and what falls out at each, by reason.
@@ -30,7 +33,8 @@ def flow(steps: Sequence[Mapping[str, Any]]) -> Any:
         rest = sum(count for _, count in found[MOST_REASONS:])
         for reason, count in [*found[:MOST_REASONS], *([("other reasons", rest)] if rest else [])]:
             # a reason of two steps is a node of each: of names that are alike a Sankey makes one node
-            edges.append((name, f"−{number(count)}  {reason} ({name})", count, f"{number(count)} dropped", DROPPED))
+            words = reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]}…"
+            edges.append((name, f"−{number(count)}  {words} ({name})", count, f"{number(count)} dropped", DROPPED))
     if amount:
         edges.append((at, f"{number(amount)} kept", amount, f"{number(amount)} kept", KEPT))
     picture = hv.Sankey(edges, ["from", "to"], [hv.Dimension("documents"), "what", "colour"]).opts(
@@ -56,7 +60,8 @@ def _place_words(plot: Any, _: Any) -> None:
         y[place] = float(tops.max()) + 14 + 34 * (turn % 2)
     words.data = {**words.data, "x": x, "y": y}
     plot.handles["text_1_glyph"].update(text_color=QUIET, text_font=FONT)
-    plot.handles["x_range"].update(start=-10, end=1.5 * last)
+    plot.handles["scatter_1_glyph"].update(fill_alpha=0, line_alpha=0)
+    plot.handles["x_range"].update(start=-10, end=1.7 * last)
     plot.handles["y_range"].update(start=-12, end=float(tops.max()) + 76)
 
 

@@ -9,6 +9,7 @@ from panel.viewable import Viewable, Viewer
 
 from studio import texts
 from studio.account import Account
+from studio.bias_report import BiasReport
 from studio.corpus_entries import Sheet
 from studio.corpus_profile import ProfileView
 from studio.tabs import Tabs
@@ -23,11 +24,11 @@ class Sample(Viewer):
     def __init__(self) -> None:
         super().__init__()
         self.kept, self.lost, self.account = Sheet(), Sheet(), Account()
-        self.profile = ProfileView()
+        self.profile, self.bias = ProfileView(), BiasReport()
         self._found: Mapping[str, Any] | None = None
         self._drawn: dict[str, Mapping[str, Any]] = {}
-        self.tabs = Tabs({"Kept": self.kept, "Account": self.account, "Profile": self.profile, "Not read": self.lost},
-                         self._draw)
+        self.tabs = Tabs({"Kept": self.kept, "Account": self.account, "Profile": self.profile, "Bias": self.bias,
+                          "Not read": self.lost}, self._draw)
 
     def __panel__(self) -> Viewable:
         return self.tabs
@@ -44,7 +45,10 @@ class Sample(Viewer):
 
     def _draw(self, name: str) -> None:
         """Draw the figures only where they can be seen: the sample is tried again and again."""
-        drawn = {"Account": self.account, "Profile": self.profile}.get(name)
-        if drawn is not None and self._found is not None and self._drawn.get(name) is not self._found:
-            self._drawn[name] = self._found
+        if self._found is None or self._drawn.get(name) is self._found:
+            return
+        self._drawn[name] = self._found
+        if name == "Bias":
+            self.bias.show(self._found.get("bias_report"))
+        elif drawn := {"Account": self.account, "Profile": self.profile}.get(name):
             drawn.show(self._found)

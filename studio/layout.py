@@ -23,9 +23,10 @@ def split(main: list[Viewable], aside: list[Viewable], *, left: str = "minmax(0,
 
 def pair(*views: Viewable) -> Viewable:
     """Equals side by side, as many as there is room for."""
-    return pmui.FlexBox(*views, sizing_mode="stretch_width", margin=0, sx={
-        "display": "grid", "gridTemplateColumns": "repeat(auto-fit, minmax(340px, 1fr))", "gap": "20px",
-        "alignItems": "start", "& > *": {"width": "100%", "minWidth": 0}})
+    # Not a Material box: a figure in one that comes into a page that is drawn already is measured before the box has
+    # a width, and keeps none.
+    return pn.Row(*(stack(view, styles={"flex": "1 1 340px", "min-width": "0"}) for view in views),
+                  sizing_mode="stretch_width", margin=0, styles={"flex-wrap": "wrap", "gap": "20px"})
 
 
 def stack(*views: Viewable, gap: str = "20px", **params: Any) -> pn.Column:

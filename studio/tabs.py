@@ -18,7 +18,7 @@ from studio.views import join, txt
 
 
 class Tabs(Viewer):
-    """`views` by their names; `on_turn(name)` hears which one came into sight."""
+    """`views` by their names; `on_turn(name)` hears which one comes into sight, before it does."""
 
     active = param.Integer(0, doc="Place of the view in sight")
     visible = param.Boolean(True, doc="Whether the strip and its view are shown at all")
@@ -47,9 +47,10 @@ class Tabs(Viewer):
         self.strip.html = txt('<div class="tabs" role="tablist">{}</div>', join(
             txt('<button type="button" role="tab" aria-selected="{}" data-press="{}">{}</button>',
                 "true" if place == self.active else "false", name, name) for place, name in enumerate(self.names)))
+        # Before the view is part of the page: a figure that is put into a frame of no width yet keeps none.
+        self._on_turn(self.name_in_sight)
         holder = self.holders[self.active]
         if not holder.objects:
             holder.objects = [self._views[self.active]]
         for place, each in enumerate(self.holders):
             each.visible = place == self.active
-        self._on_turn(self.name_in_sight)
