@@ -76,8 +76,8 @@ def test_kills_at_random_moments_change_nothing_and_nothing_is_made_twice(tmp_pa
     known: dict[Path, tuple[int, int]] = {}
     while True:
         process, began = worker(run), time.monotonic()
-        patience, wanted = dice.uniform(0, alone), len(known) + dice.randint(1, 6)
-        by_parts = dice.random() < 0.6           # else by the clock, whatever is being done
+        patience, wanted = dice.uniform(0, alone / 2), len(known) + dice.randint(1, 9)
+        by_parts = dice.random() < 0.8           # else by the clock, whatever is being done
         while process.poll() is None and killed < KILLS:
             if (len(parts(torn)) >= wanted) if by_parts else (time.monotonic() - began > patience):
                 time.sleep(dice.uniform(0, 0.05))
