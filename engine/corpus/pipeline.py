@@ -20,8 +20,9 @@ import pyarrow as pa
 from engine import files
 from engine.config import UserError
 from engine.corpus import CorpusConfig, Source
-from engine.corpus.before_after import BeforeAfter, digest
+from engine.corpus.before_after import BeforeAfter
 from engine.corpus.bias_report import FILE
+from engine.corpus.bias_table import digest
 from engine.corpus.card import card
 from engine.corpus.contents import Changed, Contents
 from engine.corpus.crew import Plan, gather
