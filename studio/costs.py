@@ -12,14 +12,18 @@ from studio import figures
 from studio.figures import BAD, FONT, GOOD, QUIET, _hover, _still
 from studio.views import Markup, banner, join, number, txt
 
-HEADS = ("precision", "size", "perplexity", "Δ perplexity", "Δ bits per byte", "KL divergence", "same likeliest token",
-         "same greedy text", "tokens per second", "prefill")
+HEADS = (("precision", ""), ("size", "the graph's file"), ("tokens/s", "new tokens a second, at batch 1"),
+         ("prefill", "tokens of a prompt read a second"), ("perplexity", "on the text"), ("Δ", "of the perplexity"),
+         ("Δ bits/byte", "of the text"), ("KL", "mean divergence of the next-token probabilities from float32's, nats"),
+         ("top-1", "places at which both find the same token likeliest"),
+         ("greedy", "share of the greedy text that both write alike, until they part"))
 SMALLEST, LARGEST = 9, 34    # of the marks, in screen units: their areas are as the files' sizes
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Markup:
     """The rows of `engine.export.cost.measure`; a broken form is called broken."""
-    head = join(txt('<th class="{}">{}</th>', "num" if place else "", name) for place, name in enumerate(HEADS))
+    head = join(txt('<th class="{}" title="{}">{}</th>', "num" if place else "", words, name)
+                for place, (name, words) in enumerate(HEADS))
     body = join(txt("<tr>{}</tr>", _cells(row)) for row in rows)
     told = "text that was held out of training" if rows[0]["text"] == "held out" else \
         "text that the model wrote itself, since none was held out"
@@ -31,10 +35,10 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Markup:
 
 def _cells(row: Mapping[str, Any]) -> Markup:
     name = row["precision"] if row["passed"] else f"{row['precision']} (broken)"
-    cells = [_figure(row, "perplexity", "{:.4g}"), _figure(row, "perplexity_change", "{:+.3g}"),
+    cells = [_figure(row, "tokens_per_second", "{:,.0f}"), _figure(row, "prefill_tokens_per_second", "{:,.0f}"),
+             _figure(row, "perplexity", "{:.4g}"), _figure(row, "perplexity_change", "{:+.2g}"),
              _figure(row, "bits_per_byte_change", "{:+.4f}"), _figure(row, "divergence", "{:.1e}"),
-             _figure(row, "agreement", "{:.1%}"), _figure(row, "greedy_agreement", "{:.0%}"),
-             _figure(row, "tokens_per_second", "{:,.0f}"), _figure(row, "prefill_tokens_per_second", "{:,.0f}")]
+             _figure(row, "agreement", "{:.1%}"), _figure(row, "greedy_agreement", "{:.0%}")]
     return join([txt("<td><b>{}</b></td>", name), txt('<td class="num">{}</td>', figures.byte_size(row["bytes"])),
                  *(txt('<td class="num">{}</td>', cell) for cell in cells)])
 
@@ -58,12 +62,13 @@ def picture(rows: Sequence[Mapping[str, Any]]) -> Any:
                figures.byte_size(row["bytes"]), f"{row['divergence']:.1e}", f"{row['tokens_per_second']:,.0f}",
                GOOD if row["passed"] else BAD) for row in fast]
     speeds, divergences = [p[0] for p in points], [p[1] for p in points]
-    top = max(divergences) * 12
+    top = max(divergences) * 20
     marks = hv.Points(points, ["speed", "divergence"], ["mark", "precision", "file", "kl", "tokens", "colour"]).opts(
         size="mark", color="colour", alpha=0.55, line_color="colour",
         tools=_hover(("precision", "@precision"), ("size", "@file"), ("KL divergence", "@kl"),
                             ("tokens per second", "@tokens")))
-    names = hv.Labels([(p[0], p[1] * 2.6, f"{p[3]} · {p[4]}") for p in points], ["speed", "divergence"], "text").opts(
+    above = [(p[0], p[1] * 10 ** (p[2] / 36 + 0.15), f"{p[3]} · {p[4]}") for p in points]
+    names = hv.Labels(above, ["speed", "divergence"], "text").opts(
         text_color=QUIET, text_font=FONT, text_font_size="9.5pt")
     spread = max(speeds) - min(speeds) or max(speeds)
     return _still(marks * names, 300, logy=True, show_grid=True, xlabel="tokens per second, measured",

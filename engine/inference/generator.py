@@ -136,11 +136,11 @@ class Generator:
 
     def chat(self, messages: Sequence[Mapping[str, Any]]) -> str:
         """The prompt for an answer to messages ({"role", "content"}), by the model's own chat template."""
-        path = self.bundle / "tokenizer_config.json"
+        template, path = template_of(self.bundle), self.bundle / "tokenizer_config.json"
         settings = files.read_json(path) if path.is_file() else {}
         named = {name: settings[name] for name in ("bos_token", "eos_token", "pad_token", "unk_token")
                  if isinstance(settings, dict) and isinstance(settings.get(name), str)}
-        return render(template_of(self.bundle), messages, named, str(path))
+        return render(template, messages, named)
 
     def encode(self, prompt: str) -> np.ndarray:
         """The token ids (T,) of a prompt; an empty one begins a new text. UserError if it fills the context."""

@@ -1,8 +1,8 @@
 """Chat: messages as one text by a template, and which of its tokens the model learns to write.
 
 Templates are Jinja, as in tokenizer_config.json of published models. They are strangers' programs: they run in the
-same immutable sandbox as in transformers. What stands between `{% generation %}` and `{% endgeneration %}` is what the
-assistant wrote; the loss counts those tokens alone.
+same immutable sandbox as in transformers, within a budget. What stands between `{% generation %}` and
+`{% endgeneration %}` is what the assistant wrote; the loss counts those tokens alone.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import jinja2
 from jinja2 import nodes
 from jinja2.ext import Extension, loopcontrols
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from engine.config import UserError
 from engine.tokens.presets import CHAT_TEMPLATES
+from engine.tokens.sandbox import MOST_TEMPLATE, Bounded, write
 from engine.workspace import Workspace
 
 Messages = Sequence[Mapping[str, Any]]
@@ -85,8 +85,11 @@ def render(template: str, messages: Messages, *, add_generation_prompt: bool = F
     nonce = secrets.token_hex(8)
     marks = f"\x02{nonce}\x02", f"\x03{nonce}\x03"
     try:
-        made = _environment(marks).from_string(template).render(
-            messages=[dict(message) for message in messages], add_generation_prompt=add_generation_prompt,
+        if len(template) > MOST_TEMPLATE:
+            raise jinja2.TemplateError(f"it has more than {MOST_TEMPLATE:,} characters")
+        made = write(
+            _environment(marks).from_string(template), messages=[dict(message) for message in messages],
+            add_generation_prompt=add_generation_prompt,
             **{"tools": None, "documents": None, "bos_token": "", "eos_token": "", **values})
     except jinja2.TemplateSyntaxError as error:
         raise UserError(f"The chat template is broken in line {error.lineno}: {error.message}.",
@@ -133,9 +136,9 @@ def tokenizer_config(tokenizer: Tokenizer, template: str) -> dict[str, Any]:
 # Inside -------------------------------------------------------------------------------------------------
 
 
-def _environment(marks: tuple[str, str]) -> ImmutableSandboxedEnvironment:
+def _environment(marks: tuple[str, str]) -> Bounded:
     """As transformers sets it up: published templates count on these blanks, filters and functions."""
-    made = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
+    made = Bounded(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
     made.filters["tojson"] = lambda value, indent=None, **_: json.dumps(value, ensure_ascii=False, indent=indent)
     made.globals |= {"raise_exception": _refuse, "strftime_now": _now, "generation_mark": marks}
     return made

@@ -23,6 +23,7 @@ from engine import files
 from engine.config import UserError
 from engine.inference import chat, load
 from engine.inference.serve import serve
+from engine.tokens.presets import CHAT_TEMPLATES
 
 TEMPLATE = ("{{ bos_token }}{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
             "{% if add_generation_prompt %}assistant:{% endif %}")
@@ -192,6 +193,7 @@ ONE = [{"role": "user", "content": "hello"}]
     "{{ messages.__init__.__globals__ }}",
     "{% for a in range(99999) %}{% for b in range(99999) %}x{% endfor %}{% endfor %}",
     "{% for a in range(10**12) %}x{% endfor %}",
+    "{% for a in range(100000) %}{{ messages[0]['content'] }}{{ 'x' | center(1000) }}{% endfor %}",
     "{{ 'x' * 10000000000 }}",
     "{{ messages * 100000000 }}",
     "{{ '%099999999999d' % 1 }}",
@@ -206,7 +208,7 @@ ONE = [{"role": "user", "content": "hello"}]
 ])
 def test_a_template_that_is_up_to_no_good_ends_in_a_sentence(template):
     with pytest.raises(UserError, match="template"):
-        chat.render(template, ONE, {}, "tokenizer_config.json")
+        chat.render(template, ONE, {})
 
 
 def test_a_template_escapes_nothing_and_a_model_without_one_says_so():
@@ -214,5 +216,13 @@ def test_a_template_escapes_nothing_and_a_model_without_one_says_so():
     with pytest.raises(UserError, match="was not taught to answer"):
         chat.render("", ONE, {})
     for wrong in ([], [{"role": "user"}], [{"role": "king", "content": "a"}], ["hello"]):
-        with pytest.raises(UserError, match="messages"):
+        with pytest.raises(UserError, match=r"[Mm]essage"):
             chat.render("x", wrong, {})
+    parts = [{"role": "developer", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]
+    assert chat.render("{{ messages[0]['role'] }} {{ messages[0]['content'] }}", parts, {}) == "system ab"
+
+
+@pytest.mark.parametrize("name", list(CHAT_TEMPLATES))
+def test_the_templates_that_ship_with_the_tokenizers_are_within_the_budget(name):
+    told = chat.render(CHAT_TEMPLATES[name].template, [*ONE * 1, {"role": "assistant", "content": "hi"}, *ONE], {})
+    assert told.index("hello") < told.index("hi")
