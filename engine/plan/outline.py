@@ -205,7 +205,7 @@ def _seconds(recipe: Recipe, found: Measured | None, speed: float, text: Text) -
     saves = _times(train.max_steps, train.checkpoint_every)
     samples = _times(train.max_steps, train.sample_every) if train.sample_every else 0
     return {"start": found.start_seconds if found else START_SECONDS, "steps": step * train.max_steps,
-            "looks": look * (looks * train.validation_batches + 2),
+            "looks": look * looks * train.validation_batches,
             "samples": token * samples * train.sample_tokens * len(train.sample_prompts), "checkpoints": save * saves}
 
 
