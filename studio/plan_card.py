@@ -55,8 +55,8 @@ class PlanCard(Viewer):
             sizing_mode="stretch_width", margin=0, title_variant="subtitle2", disable_gutters=True, elevation=0,
             sx=FOLD_SX, toggle=False)
         self.folds = folds
-        self._view = card(self.room, self.figures, self.words, actions(self.measure, self.state), folds, title="Plan", styles={"flex": "none"},
-                          line="What this recipe takes on this machine, before it is started.")
+        self._view = card(self.room, self.figures, self.words, actions(self.measure, self.state), folds, title="Plan",
+                          line="What this recipe takes on this machine, before it is started.", styles={"flex": "none"})
 
     def __panel__(self) -> Viewable:
         return self._view
