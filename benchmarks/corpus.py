@@ -25,7 +25,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 RULES = {                       # the same rules with the same thresholds: those of datatrove's defaults
     "gopher_repetition": ({"min_times": 1}, {}),
-    "quality": ({"signs": True, "min_words": 50, "max_words": 100_000}, {"min_stop_words": 0}),
+    "quality": ({"signs": True, "min_lines": 1, "min_words": 50, "max_words": 100_000}, {"min_stop_words": 0}),
     "c4": ({"min_line_words": 3, "min_sentences": 5}, {}),
     "fineweb": ({"max_line_characters": 0.01}, {}),
 }
@@ -94,8 +94,8 @@ def filters(work: Path, peer: str | None) -> None:
               f"dropped: ours {dropped[0]}, datatrove {dropped[1]}")
         for (a, b), count in differ.most_common(6):
             print(f"          {count:6} × ours: {a or 'kept'}; datatrove: {b or 'kept'}")
-    both = [(a["c4_text"], b["c4_text"]) for a, b in zip(one, other, strict=True) if a["c4"] is None and b["c4"] is None]
-    print(f"  {'c4':20} {sum(a == b for a, b in both) / max(1, len(both)):8.2%} of the kept texts have the same lines left")
+    kept = [a["c4_text"] == b["c4_text"] for a, b in zip(one, other, strict=True) if a["c4"] is b["c4"] is None]
+    print(f"  {'c4':20} {sum(kept) / max(1, len(kept)):8.2%} of the kept texts have the same lines left")
 
 
 def minhash(work: Path, peer: str | None) -> None:
@@ -103,11 +103,12 @@ def minhash(work: Path, peer: str | None) -> None:
     folders = sides("minhash", work, peer, HASHES)
     costs(folders)
     planted = json.loads((work / "planted.json").read_text())
-    print(f"  {'planted copies found':24}" + "".join(f"{share:>8.0%}" for share in sorted({p["edits"] for p in planted})))
+    edits = sorted({pair["edits"] for pair in planted})
+    print(f"  {'planted copies found':24}" + "".join(f"{share:>8.0%}" for share in edits))
     for side, folder in folders.items():
         found = rows(folder)
         line = f"  {side:24}"
-        for share in sorted({pair["edits"] for pair in planted}):
+        for share in edits:
             own = [pair for pair in planted if pair["edits"] == share]
             caught = sum(found[p["copy"]]["cluster"] is not None
                          and found[p["copy"]]["cluster"] == found[p["original"]]["cluster"] for p in own)

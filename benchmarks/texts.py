@@ -50,7 +50,8 @@ def fetch(folder: Path) -> Iterator[tuple[str, Iterator[str]]]:
             if archive.suffix == ".whl":
                 zipfile.ZipFile(archive).extractall(place)
             else:
-                tarfile.open(archive).extractall(place, filter="data")
+                with tarfile.open(archive) as packed:
+                    packed.extractall(place, filter="data")
         yield name, prose(place)
     for name in DEBIAN:
         place = folder / name

@@ -37,7 +37,7 @@ for _kind, _bytes in (
         (UPPER, range(65, 91)), (LOWER, [*range(97, 123), *range(128, 256)]), (DIGIT, range(48, 58)),
         (EDGE, b",:;!?()[]{}<>_#*&'\"`"),                          # stands apart at either end of what blanks part
         (OPENS, b"%=+$"), (CLOSES, b"%+$"),                         # at the beginning; behind a digit at the end
-        (STOPS, b"%-+"),                                            # with EDGE, LOWER, DIGIT: a full stop behind it ends
+        (STOPS, b"%-+"),                                            # a full stop behind it, as behind EDGE, ends
         (JOINS, b",~"), (LINKS, b":<>=/-"), (COUNTS, b"+-*^"),      # stand apart within: see `_words`
         (QUOTE, b"'\""), (DOT, b"."), (DASH, b"-")):
     _IS[list(_bytes)] |= _kind
@@ -202,6 +202,9 @@ def _words(letters: NDArray[np.uint8], bounds: NDArray[np.int64]) -> tuple[NDArr
     within |= (here & LINKS > 0) & (before & (letter | DIGIT) > 0) & (after & letter > 0)
     within |= (here & COUNTS > 0) & (before & DIGIT > 0) & (after & DIGIT > 0)
     within |= dot & (before & (LOWER | QUOTE) > 0) & (after & (UPPER | QUOTE) > 0)
+    at = np.flatnonzero(letters == ord(":"))
+    at = at[(letters[np.minimum(at + 1, len(letters) - 1)] == ord("/")) & (after[at + 1] & LINKS > 0)]
+    within[:-1] &= ~np.isin(begun[:-1], begun[at])          # an address with :// is one word
     hyphen = (here & after & DASH > 0) & (before & letter > 0) & (np.roll(after, -1) & letter > 0)
     second = np.roll(hyphen, 1)                             # of two between letters, which are one word
     alone = opens | closes | within | run | hyphen | second

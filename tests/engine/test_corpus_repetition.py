@@ -91,8 +91,8 @@ def test_texts_do_not_run_into_one_another():
      "( see foo(bar ) ; std::move(x ) , a.b.c and java.lang . Object )"),
     ("3.14% of 10,000$ at 5-3=2, e.g. v1.2.3, 10 p.m., U.S.A. and NATO.",
      "3.14 % of 10,000 $ at 5 - 3=2 , e.g. v1.2.3 , 10 p.m. , U.S.A. and NATO ."),
-    ("well-known--or not -- self-3, he/she, key=value, http://x.y",
-     "well - known -- or not -- self-3 , he / she , key = value , http://x.y"),
+    ("well-known--or not -- self-3, he/she, key=value, http://www.debian.org/a/b",
+     "well - known -- or not -- self-3 , he / she , key = value , http://www.debian.org/a/b"),
     ("wait... what ...! #tag _x_ `code` -flag --option '80s \"so.\" end.) [1]",
      "wait ... what ... ! # tag _ x _ ` code ` -flag --option ' 80s \" so . \" end . ) [ 1 ]"),
     ("Mr. Darcy met Dr. Grant of Acme Inc. and left.", "Mr. Darcy met Dr. Grant of Acme Inc. and left ."),
@@ -124,7 +124,7 @@ def words_of(text: str) -> list[str]:
         while not ABBREVIATION.fullmatch(word) and (sign := CLOSING.search(word)):
             behind.insert(0, sign[0])
             word = word[:sign.start()]
-        for part in filter(None, WITHIN.split(word)):
+        for part in filter(None, WITHIN.split(word) if "://" not in word else [word]):
             found += filter(None, CONTRACTED.split(part)) if word.endswith(part) else [part]
         found += behind
     return found
