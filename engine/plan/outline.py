@@ -12,6 +12,7 @@ from engine.config import UserError
 from engine.model import estimate
 from engine.plan import memory, prices, scaling
 from engine.plan.here import ASSUMED_FLOPS, Here, Measured, here, measured, precision_of, reached
+from engine.plan.memory import Remedy
 from engine.plan.prices import Prices
 from engine.plan.scaling import Prediction, Seen
 from engine.recipe import Recipe
@@ -68,7 +69,7 @@ class Plan:
     based_on: str
     measured: bool
     prediction: Prediction | None
-    remedies: list[memory.Remedy] = field(default_factory=list)
+    remedies: list[Remedy] = field(default_factory=list)
     assumptions: list[tuple[str, str, str]] = field(default_factory=list)  # words, value, source
 
     @property
