@@ -56,7 +56,7 @@ class PlanCard(Viewer):
             sx=FOLD_SX, toggle=False)
         self.folds = folds
         self._view = card(self.room, self.figures, self.words, actions(self.measure, self.state), folds, title="Plan",
-                          line="What this recipe takes on this machine, before it is started.")
+                          line="What this recipe takes on this machine, before it is started.", styles={"flex": "none"})
 
     def __panel__(self) -> Viewable:
         return self._view

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from engine.runs.history import foretold
@@ -47,8 +48,10 @@ def carbon_words(kilograms: float) -> Markup:
 
 
 def small(value: float) -> str:
-    """A number with two digits that count, as long as it is small."""
-    return number(value, 1) if value >= 10 else f"{value:.2g}"
+    """A number with two digits that count, as long as it is small; never as a power of ten."""
+    if value >= 10 or value <= 0:
+        return number(value, 1)
+    return f"{value:.{max(0, 1 - math.floor(math.log10(value)))}f}" if value < 1 else f"{value:.2g}"
 
 
 # What was foretold --------------------------------------------------------------------------------------
@@ -102,10 +105,17 @@ def _rest(plan: dict[str, Any], feed: Feed) -> list[Markup]:
                           _off(took, plan["seconds"], whole)))
     if (peak := feed.last("memory/peak_gib")) is not None:
         found.append(_row("Peak memory", txt("{} <small>GiB</small>", number(plan["memory_gib"], 2)),
-                          txt("{} <small>GiB</small>", number(peak, 2)), _off(peak, plan["memory_gib"], True)))
+                          txt("{} <small>GiB</small>", number(peak, 2)),
+                          _off(peak, plan["memory_gib"], True) + _shared(feed)))
     if (kwh := feed.last("energy/kwh")) is not None:
         found.append(_row("Energy", energy_words(plan["kwh"]), energy_words(kwh), _off(kwh, plan["kwh"], whole)))
     return found
+
+
+def _shared(feed: Feed) -> str:
+    """A process that prepared the text first still holds what that took; the plan is of the training."""
+    before = {event.get("job") for event in feed.told("job")} & {"curate", "tokenize"}
+    return ", the preparation of the text in it" if before else ""
 
 
 def _off(happened: float, said: float, comparable: bool) -> str:

@@ -34,7 +34,7 @@ class Measured(NamedTuple):
     look_seconds: float    # one micro-batch of validation
     token_seconds: float   # one token of a sample
     save_seconds: float    # one checkpoint
-    start_seconds: float   # from the start of the process to the first step
+    start_seconds: float   # from the start of the process to the first step, with what is slower in the first few
     peak_gib: float
     watts: float
     flops: float           # of the step, a second

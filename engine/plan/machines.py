@@ -18,6 +18,7 @@ COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 UTILISATION = 0.6   # of the peak, that large products reach
 BANDWIDTH = 0.8      # of the memory's speed, that plain reads and writes reach
 TRAFFIC = 5          # times that each kept activation passes through memory: written and read, forward and backward
+LAUNCH_SECONDS = 5e-4  # a block and micro-batch, below which no device gets: about 100 kernels of 5 µs, an assumption
 LINK = 0.42          # of the link's figure (both directions together): one direction, less protocol
 NODE = 8             # devices joined by the fast link; beyond it goes the network
 NETWORK_GB = 50.0    # a second and device, both directions together: 200 Gbit/s each way: an assumption
@@ -60,7 +61,7 @@ def estimate_on(recipe: Recipe, machine: Machine, devices: int, prices: Prices) 
     products = estimate.flops_per_token(model) * own / (machine.tflops * 1e12 * UTILISATION)
     moved = (TRAFFIC * _kept(model, at_once) * rows / at_once + _update(recipe, devices, strategy)) / (
         machine.bandwidth_gb * 1e9 * BANDWIDTH)
-    computing = products + moved
+    computing = max(products + moved, LAUNCH_SECONDS * model.num_layers * math.ceil(rows / at_once))
     talking = max(0.0, _talk(recipe, machine, devices, strategy, math.ceil(rows / at_once)) - HIDDEN * computing)
     seconds = steps * (computing + talking)
     hours = seconds / 3600 * devices

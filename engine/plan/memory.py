@@ -9,7 +9,7 @@ from engine.model import SIZES, estimate
 from engine.optim import groups
 from engine.recipe import Recipe
 
-PROCESS_BYTES = 0.55 * 2**30  # Python with torch and Lightning, before the first tensor
+PROCESS_BYTES = 0.42 * 2**30  # Python with torch and Lightning, before the first tensor
 SAFETY = 0.92                 # of the memory that is there; the rest is for everything else that runs
 
 

@@ -12,6 +12,7 @@ from engine.config import UserError
 from engine.model import estimate
 from engine.plan import memory, prices, scaling
 from engine.plan.here import ASSUMED_FLOPS, Here, Measured, here, measured, precision_of, reached
+from engine.plan.memory import Remedy
 from engine.plan.prices import Prices
 from engine.plan.scaling import Prediction, Seen
 from engine.recipe import Recipe
@@ -68,7 +69,7 @@ class Plan:
     based_on: str
     measured: bool
     prediction: Prediction | None
-    remedies: list[memory.Remedy] = field(default_factory=list)
+    remedies: list[Remedy] = field(default_factory=list)
     assumptions: list[tuple[str, str, str]] = field(default_factory=list)  # words, value, source
 
     @property
@@ -205,7 +206,7 @@ def _seconds(recipe: Recipe, found: Measured | None, speed: float, text: Text) -
     saves = _times(train.max_steps, train.checkpoint_every)
     samples = _times(train.max_steps, train.sample_every) if train.sample_every else 0
     return {"start": found.start_seconds if found else START_SECONDS, "steps": step * train.max_steps,
-            "looks": look * (looks * train.validation_batches + 2),
+            "looks": look * looks * train.validation_batches,
             "samples": token * samples * train.sample_tokens * len(train.sample_prompts), "checkpoints": save * saves}
 
 

@@ -223,7 +223,7 @@ class Timing(lightning.Callback):
     def __init__(self, worker: Worker, stage: Stage, batch: Any, steps: int, seconds: float) -> None:
         self.worker, self.stage, self.batch, self.steps, self.seconds = worker, stage, batch, steps, seconds
         self.ends: list[float] = []
-        self.look_seconds = 0.0
+        self.look_seconds = self.warm_at = 0.0
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         for _ in range(2):  # the first warms up
@@ -236,6 +236,8 @@ class Timing(lightning.Callback):
         if self.stage.steps < len(self.ends):
             return  # amid an accumulation
         self.ends.append(self._now())
+        if len(self.ends) == self.WARM + 1:
+            self.warm_at = time.time()
         self.worker.progress(self.stage.steps, self.steps, "measuring")
         if self.counted >= self.WARM and self.ends[-1] - self.ends[0] > self.seconds:
             trainer.should_stop = True

@@ -60,7 +60,6 @@ def probe(worker: Worker, recipe: Recipe) -> Measured:
     torch.manual_seed(recipe.seed)
     stage = short.stage.module()(Decoder(short.model), short.stage, short.train, short.optim, short.schedule,
                                  short.seed)
-    started = time.time() - psutil.Process().create_time()
     meter = Meter(position.device, prices.load(worker.workspace))
     data = Random(short)
     timing = Timing(worker, stage, data.batch, STEPS, SECONDS)
@@ -70,7 +69,8 @@ def probe(worker: Worker, recipe: Recipe) -> Measured:
     measured = Measured(
         step_seconds=step, look_seconds=look, token_seconds=_token_seconds(stage.model),
         save_seconds=_save_seconds(worker, stage.model, short.optim.state_bytes_per_parameter),
-        start_seconds=started, peak_gib=peak_gib(stage.device), watts=row["energy/watts"],
+        start_seconds=max(0.0, timing.warm_at - psutil.Process().create_time() - timing.WARM * step),
+        peak_gib=peak_gib(stage.device), watts=row["energy/watts"],
         flops=estimate.flops_per_token(recipe.model) * recipe.tokens_per_step / step, steps=timing.counted,
         source=worker.run.name)
     here.keep(worker.workspace, recipe, measured, machine)

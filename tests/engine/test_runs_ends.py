@@ -31,18 +31,19 @@ def test_a_spike_is_left_out_and_told(world, monkeypatch):
 
     def spoilt(self, ids, **more):
         logits = forward(self, ids, **more)
-        return logits * 40 if self.training and next(calls) == 140 else logits
+        return logits * 40 if self.training and next(calls) == 50 else logits
 
     monkeypatch.setattr(Decoder, "forward", spoilt)
-    run = world.run("train.skip_spikes=true", "train.max_steps=150", "train.validate_every=150",
-                    "train.checkpoint_every=150", "optim.lr=1e-3")
+    monkeypatch.setattr("engine.stages.spikes.STEPS", 40)
+    run = world.run("train.skip_spikes=true", "train.max_steps=54", "train.validate_every=54",
+                    "train.checkpoint_every=54", "optim.lr=1e-5")
     assert Worker(run).work() == "finished", run.status().error
     rows = [row for row in run.rows("metrics")[0] if "train/loss" in row]
-    assert [row["step"] for row in rows if row.get("train/skipped")] == [141]
+    assert [row["step"] for row in rows if row.get("train/skipped")] == [51]
     energy = [row for row in run.rows("metrics")[0] if "energy/kwh" in row]
     assert energy
     assert energy[-1]["energy/kwh"] > 0
-    assert energy[-1]["step"] == 150
+    assert energy[-1]["step"] == 54
     assert all(0 <= row["speed/data_wait"] <= 1 for row in rows)
     assert any(event.get("setting") == "energy" for event in run.rows("events")[0])
 

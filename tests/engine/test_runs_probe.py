@@ -1,0 +1,27 @@
+"""The probe: real steps of a recipe, timed in the worker, that replace the plan's guesses; no text is needed."""
+
+from __future__ import annotations
+
+from engine.plan import here
+from engine.plan.outline import outline
+from engine.runs import create
+from engine.runs.worker import Worker
+
+
+def test_a_few_real_steps_are_measured_without_any_text(world):
+    recipe = world.recipe.override("jobs=[probe]", "corpus.sources=[{path: gone.txt}]", "train.accumulation=2",
+                                   "train.max_steps=5000", "name=probe")
+    before = outline(recipe, world.workspace)
+    run = create(recipe, world.workspace)
+    assert not (run.path / "plan.json").exists()  # it trains nothing that could be held against one
+    assert Worker(run).work() == "finished", run.status().error
+    measured = here.measured(world.workspace, recipe, here.here())
+    assert measured.source == run.name
+    assert 3 <= measured.steps <= 17  # as many as there is time for
+    assert min(measured[:8]) > 0
+    after = outline(recipe, world.workspace)
+    assert (before.measured, after.measured) == (False, True)
+    assert after.seconds["steps"] == 5000 * measured.step_seconds
+    assert f"{measured.steps} steps measured by {run.name}" in after.based_on
+    assert not list(run.path.glob("*.safetensors"))
+    assert run.checkpoints == []
