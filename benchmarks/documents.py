@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 from engine.corpus import Source
@@ -17,12 +18,16 @@ WORDS = range(100, 1500)
 """Words of a document that copies are made of: from fewer, 1 % is no word."""
 
 
-def gather(folder: Path, most: int) -> list[str]:
-    """The texts of a folder's files in an order that any part of shows the whole, at most so many bytes."""
-    texts: list[str] = []
+def texts_of(folder: Path) -> Iterator[tuple[Path, Iterator[str]]]:
+    """The files of a folder that the studio reads, and the texts of each."""
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and format_of(path)):
         file = File(path, path.name, format_of(path), Source(path=path.name), path.stat().st_size)
-        texts += [found.text for found in read(file) if isinstance(found, Document)]
+        yield path, (found.text for found in read(file) if isinstance(found, Document))
+
+
+def gather(folder: Path, most: int) -> list[str]:
+    """The texts of a folder's files in an order that any part of shows the whole, at most so many bytes."""
+    texts = [text for _, found in texts_of(folder) for text in found]
     random.Random(0).shuffle(texts)
     size = 0
     for number, text in enumerate(texts):

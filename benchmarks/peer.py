@@ -47,8 +47,12 @@ class Cost:
 
 
 def filters(source: Path, out: Path, settings: dict, part: int = 0, of: int = 1) -> None:
-    from datatrove.pipeline.filters import C4QualityFilter, FineWebQualityFilter, GopherQualityFilter
-    from datatrove.pipeline.filters import GopherRepetitionFilter
+    from datatrove.pipeline.filters import (
+        C4QualityFilter,
+        FineWebQualityFilter,
+        GopherQualityFilter,
+        GopherRepetitionFilter,
+    )
 
     kinds = {"gopher_repetition": GopherRepetitionFilter, "quality": GopherQualityFilter, "c4": C4QualityFilter,
              "fineweb": FineWebQualityFilter}

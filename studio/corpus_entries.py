@@ -39,14 +39,14 @@ def entry(row: Row, place: int, wanted: str = "", *, named: bool = True, pressed
     near = ""
     if row.get("kept") not in (None, row["id"]) and row.get("similarity") is not None:
         near = txt("<span>{:.0f} % like <code>{}</code></span>", 100 * row["similarity"], row["kept"])
-    text = diff(row["before"], row["after"], cut=EXCERPT) if row["action"] == "edited" else (
+    text = diff(row["before"], row["after"], cut=EXCERPT) if row["action"] in ("edited", "added") else (
         txt('<p class="prose">{}{}</p>', marked(row["before"], wanted),
             txt('<span class="beyond"> …</span>') if len(row["before"]) >= EXCERPT else ""))
+    step = txt("<b>{}</b>", step_name(row["step"])) if named else ""
     return txt('<article class="excerpt entry"><header><i class="tag {}">{}</i>{}<span>{}</span><code>{}</code>{}'
                '<span class="act">{}</span></header>{}</article>',
-               row["action"] if row["action"] in ("dropped", "edited") else "kept", row["action"],
-               txt("<b>{}</b>", step_name(row["step"])) if named else "", row["reason"] or "", marked(row["id"], wanted),
-               near, join(acts), text)
+               row["action"] if row["action"] in ("dropped", "edited") else "kept", row["action"], step,
+               row["reason"] or "", marked(row["id"], wanted), near, join(acts), text)
 
 
 def entries(rows: Sequence[Row], first: int = 0, wanted: str = "", **how: bool) -> Markup:

@@ -132,6 +132,24 @@ def histogram(edges: Sequence[float], counts: Sequence[int], *, of: str = "chara
                   xlim=(left, right), ylim=(0, top * (1.2 if rows else 1.05)), show_grid=False, xticks=ticks)
 
 
+def vocabularies(rows: Sequence[tuple[str, int, float, bool]]) -> Any:
+    """Bytes per token against the vocabulary's size: (name, size, bytes per token, trained here); the trained ones
+    are joined by a line."""
+    points = [(size, held, name, figure, KEPT if own else SERIES[1]) for name, size, held, own in rows
+              for figure in [f"{held:.2f}"]]
+    line = hv.Curve(sorted((size, held) for _, size, held, own in rows if own), "size", "bytes").opts(
+        color=KEPT, line_width=2)
+    dots = hv.Points(points, ["size", "bytes"], ["tokenizer", "figure", "colour"]).opts(
+        color="colour", size=10, tools=_hover(("tokenizer", "@tokenizer"), ("bytes per token", "@figure")))
+    words = hv.Labels([(size, held, f"{name.rpartition('/')[2]}: {held:.2f}") for name, size, held, _ in rows],
+                      ["size", "bytes"], "text").opts(text_color=QUIET, text_font=FONT, text_font_size="9pt",
+                                                      yoffset=0.05 * max(row[2] for row in rows), text_align="center")
+    sizes, heights = [row[1] for row in rows], [row[2] for row in rows]
+    return _still(line * dots * words, 240, logx=True, xlabel="tokens in the vocabulary", ylabel="bytes per token",
+                  xlim=(min(sizes) / 1.5, max(sizes) * 1.5), ylim=(min(heights) * 0.85, max(heights) * 1.15),
+                  xticks=[(2**p, number(2**p)) for p in range(8, 22)])
+
+
 # Model --------------------------------------------------------------------------------------------------
 
 def parameters(tree: Mapping[str, Any]) -> Any:

@@ -14,8 +14,8 @@ from studio.session import Session
 from studio.views import Markup, age, banner, bar, chip, duration, icon, join, number, press, size, tiles, txt
 from studio.watch import Feed, Line
 
-JOB_WORDS = {"curate": "Clean the text", "tokenize": "Make tokens", "train": "Train", "evaluate": "Evaluate",
-             "export": "Export", "lr_range": "Find a learning rate"}
+JOB_WORDS = {"probe": "Measure a few steps", "curate": "Clean the text", "tokenize": "Make tokens", "train": "Train",
+             "evaluate": "Evaluate", "export": "Export", "lr_range": "Find a learning rate"}
 LOST = "The process behind this run is gone: the machine was restarted, or it was killed. What it saved is here."
 
 
@@ -217,11 +217,19 @@ def resolved(feed: Feed) -> Markup:
 
 
 def timeline(feed: Feed) -> Markup:
-    """States and jobs, with their times."""
-    found = [event for event in feed.events if event.get("kind") in ("state", "job") and "time" in event]
+    """States, jobs, warnings and the doctor's advice, with their times."""
+    found = [event for event in feed.events
+             if event.get("kind") in ("state", "job", "warning", "advice") and "time" in event]
     return txt("<table>{}</table>", join(
         txt('<tr><td class="num">{}</td><td>{}</td></tr>', time.strftime("%d %b %H:%M:%S", time.localtime(e["time"])),
-            e.get("state") or JOB_WORDS.get(e.get("job", ""), e.get("job"))) for e in found[-60:]))
+            _happened(e)) for e in found[-60:]))
+
+
+def _happened(event: dict[str, Any]) -> Any:
+    if event["kind"] in ("warning", "advice"):
+        what = str(event.get("what") or event["kind"]).capitalize()
+        return txt("<b>{}.</b> {}", what, event.get("sentence", ""))
+    return event.get("state") or JOB_WORDS.get(event.get("job", ""), event.get("job"))
 
 
 def log(feed: Feed) -> Markup:

@@ -13,6 +13,7 @@ from engine.config import UserError
 from engine.runs import Run
 from studio import run_parts as parts
 from studio.layout import stack
+from studio.run_account import account, check
 from studio.run_plots import RunPlots
 from studio.session import Session
 from studio.views import Fragment, Markup, card, txt
@@ -30,6 +31,7 @@ class RunView(Viewer):
         self.names: list[str] = []
         self.head = Fragment(on_press=self._press)
         self.trouble, self.stepper, self.figures = Fragment(), Fragment(), Fragment()
+        self.account, self.check = Fragment(), Fragment()
         self.verdict, self.samples, self.sample_head = Fragment(), Fragment(), Fragment()
         self.plots = RunPlots()
         self.step = pmui.IntSlider(label="", start=0, end=1, value=0, show_value=False, margin=(0, 12),
@@ -42,8 +44,11 @@ class RunView(Viewer):
         self.fold.param.watch(lambda *_: self._unfold(), "active")
         self.sample_card = card(self.sample_head, self.step, self.samples, visible=False)
         self.verdict_card = card(self.verdict, title="Parity", visible=False)
+        self.account_card = card(self.account, title="Energy and load", visible=False)
+        self.check_card = card(self.check, title="Plan and outcome", visible=False)
         self._view = stack(card(self.head, self.stepper, self.trouble), card(self.plots), card(self.figures),
-                               self.sample_card, self.verdict_card, card(self.fold), gap="16px", visible=False)
+                           self.account_card, self.check_card, self.sample_card, self.verdict_card, card(self.fold),
+                           gap="16px", visible=False)
 
     def __panel__(self) -> Viewable:
         return self._view
@@ -79,6 +84,10 @@ class RunView(Viewer):
         self.trouble.visible = bool(self.trouble.html)
         self.stepper.html = parts.stepper(self.jobs, feed.status) if len(self.jobs) > 1 else Markup("")
         self.figures.html = parts.figures(feed)
+        self.account.html = account(feed)
+        self.account_card.visible = bool(self.account.html)
+        self.check.html = check(feed)
+        self.check_card.visible = bool(self.check.html)
         self.verdict.html = parts.verdict(feed)
         self.verdict_card.visible = bool(self.verdict.html)
         self._samples(feed)

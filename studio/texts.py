@@ -53,14 +53,6 @@ def all_reasons(steps: Iterable[Mapping[str, Any]]) -> Markup:
     return found or txt('<p class="nothing">No step dropped a document.</p>')
 
 
-def documents(rows: Sequence[Mapping[str, Any]], most: int = 5) -> Markup:
-    """Documents as they went on."""
-    return txt('<div class="excerpts">{}</div>', join(
-        txt('<article class="excerpt"><header><i class="tag kept">kept</i><code>{}</code></header>'
-            '<p class="prose">{}</p></article>',
-            row["id"], row["text"]) for row in rows[:most]))
-
-
 def quarantine(rows: Sequence[Mapping[str, Any]], of: int) -> Markup:
     """Records that could not be read."""
     if not of:
@@ -84,6 +76,14 @@ def coloured(pieces: Sequence[tuple[int, str]]) -> Markup:
     """Tokens as (id, text), neighbours told apart by colour, the id at the pointer."""
     spans = join(txt('<span class="c{}" title="token {}">{}</span>', place % 5, token, visible(piece) or "·")
                  for place, (token, piece) in enumerate(pieces))
+    return txt('<div class="tokens">{}</div>', spans)
+
+
+def masked(pieces: Sequence[tuple[int, str]], learned: Sequence[bool]) -> Markup:
+    """Tokens as (id, text), those that the loss counts set apart from those that it leaves out."""
+    spans = join(txt('<span class="{}" title="token {}, {}">{}</span>', "on" if on else "off", token,
+                     "learned" if on else "not in the loss", visible(piece) or "·")
+                 for (token, piece), on in zip(pieces, learned, strict=True))
     return txt('<div class="tokens">{}</div>', spans)
 
 

@@ -22,6 +22,7 @@ def plant(workspace: Workspace, name: str, *, steps: int = 400, state: str = "fi
     for job in ("curate", "tokenize", "train"):
         run.event("job", job=job)
     run.event("resolved", setting="train.precision", value="bf16", why="bf16 is 2.6 times as fast here")
+    run.event("resolved", setting="energy", value="estimated", why="RAPL cannot be read here", currency="USD")
     append(run, 1, steps, floor=floor, begun=begun, evil=evil)
     if state == "finished":
         run.event("parity", passed=True, sentence="All cases agree.", tolerance=1e-3, max_difference=1.3e-5, cases=[],
@@ -43,7 +44,10 @@ def append(run: runs.Run, first: int, last: int, *, floor: float = 3.0, begun: f
         loss = floor + 4 * math.exp(-step / 150)
         facts: dict[str, Any] = {"step": step, "time": moment, "tokens": step * 4096}
         lines.append({**facts, "train/loss": loss + dice.gauss(0, 0.05), "train/lr": 3e-3, "train/grad_norm": 0.5,
-                      "speed/tokens_per_second": 14_000.0})
+                      "speed/data_wait": 0.01, "speed/tokens_per_second": 14_000.0})
+        if step % 20 == 0:
+            lines.append({**facts, "energy/kwh": step * 1e-5, "energy/cost": 2e-6 * step, "energy/co2e_kg": 5e-6 * step,
+                          "energy/watts": 41.0, "load/cpu": 0.93, "memory/resident_gib": 1.31})
         if step % 100 == 0:
             lines.append({**facts, "val/loss": loss + 0.1, "val/perplexity": math.exp(loss),
                           "val/bits_per_byte": loss / 2.5})

@@ -23,10 +23,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model": {"model"},  # the model knows nothing of data
     "inference": {"inference", "tokens"},
     "recipe": set(PATH),
-    "runs": {*PATH, "runs", "recipe", "hardware", "inference"},
+    # A plan is arithmetic on a recipe; runs keep it beside what happened, and reckon with its prices.
+    "plan": {*PATH, "plan", "recipe", "hardware"},
+    "runs": {*PATH, "runs", "recipe", "hardware", "inference", "plan"},
     "hardware": set(),
-    "terminal": {"runs", "inference", "recipe"},
-    "__main__": {"runs", "recipe", "terminal", "inference"},
+    "terminal": {"runs", "inference", "recipe", "plan"},
+    "__main__": {"runs", "recipe", "terminal", "inference", "plan"},
     "__init__": set(),
     "config": set(), "table": set(), "files": set(), "progress": set(), "workspace": set(),
 }

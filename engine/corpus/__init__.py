@@ -146,7 +146,8 @@ class Whole(Step):
         """The batch with its verdict, as `begin` gives it; here the verdict is one row for each document.
 
         Besides `reason` these columns go into the ledger: cluster (int64), kept (id of the document that stays
-        for it), similarity (float). A column `group` (uint64) puts documents on one side of the split.
+        for it), kept_source (that one's source), similarity (float). A column `group` (uint64)
+        puts documents on one side of the split.
         """
         for name in verdict.column_names:
             batch = batch.append_column(name, verdict[name])
@@ -188,9 +189,13 @@ class CorpusConfig(Config):
         "auto", "Measure bias: auto, of the dataset, and before the first step that mitigates it; both, without such "
                 "a step of the documents as they were read", advanced=True)
 
+    workers: str = setting("", "Who does the steps: a number of processes on this machine, local for a Ray that is "
+                               "started here, or a Ray cluster such as ray://head:10001; empty for one process",
+                           advanced=True, pattern=r"^([1-9]\d?|local(:[1-9]\d?)?|ray://\S+)?$")
+
     def active(self) -> CorpusConfig:
-        """The same without the steps that are switched off: what is done, and what a dataset's fingerprint tells."""
-        return self.model_copy(update={"steps": tuple(step for step in self.steps if step.enabled)})
+        """The same without the steps that are switched off and without who does them: what a dataset is made from."""
+        return self.model_copy(update={"steps": tuple(step for step in self.steps if step.enabled), "workers": ""})
 
 
 from engine.corpus import clean, markup, passages  # noqa: E402, F401, I001  the menu, in order

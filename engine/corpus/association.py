@@ -14,6 +14,7 @@ stretches: words of one document resemble each other, so intervals that take wor
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -39,14 +40,13 @@ def npmi(both: np.ndarray, word: np.ndarray, group: np.ndarray, words: np.ndarra
 
 def estimate(of: Callable[..., np.ndarray], *counts: np.ndarray, seen: np.ndarray
              ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`of` the counts over all folds, and the ends of its interval; counts have the folds as their first axis.
+    """`of` the counts over all folds, and the ends of its interval; counts have the folds as their first axis, and `of`
+    lets any first axes be.
 
     The ends are nan where in fewer than half the folds something was `seen`: so few documents tell nothing of others.
     """
-    sums = [count.sum(0) for count in counts]
-    value = np.asarray(of(*sums), float)
-    without = np.stack([of(*(total - count[fold] for total, count in zip(sums, counts, strict=True)))
-                        for fold in range(FOLDS)])
+    value = np.asarray(of(*(count.sum(0) for count in counts)), float)
+    without = of(*(count.sum(0) - count for count in counts))
     spread = without - without.mean(0)
     error = STUDENT * np.sqrt((FOLDS - 1) / FOLDS * (spread**2).sum(0))
     error = np.where((seen > 0).sum(0) >= FOLDS // 2, error, np.nan)
@@ -62,6 +62,6 @@ def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 def told(value: float, low: float, high: float, limits: tuple[float, float]) -> dict[str, Any]:
     """A figure with its interval as JSON has it: no more digits than anyone reads, None for what is not known."""
     def plain(number: float) -> float | None:
-        return round(float(np.clip(number, *limits)), 4) if np.isfinite(number) else None
+        return round(min(max(float(number), limits[0]), limits[1]), 4) if math.isfinite(number) else None
 
     return {"value": plain(value), "low": plain(low), "high": plain(high)}

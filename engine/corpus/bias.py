@@ -9,6 +9,7 @@ word of abuse; of the corpus, how its text is shared out among sources and topic
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +32,8 @@ STRETCH = 128
 FREQUENT = 3072
 """Words besides those of the tables that are looked at: the most frequent ones of the first documents."""
 
-LOOKED_AT = 1 << 17
-"""Words, evenly from the first documents, that tell which are frequent."""
+LOOKED_AT = 1 << 20
+"""Characters, evenly from the first documents, that tell which words are frequent."""
 
 PIECE = 8 << 20
 """Bytes that are counted at once."""
@@ -51,10 +52,9 @@ class Vocabulary:
                  *(term for words in tables.attributes.values() for term in words),
                  *(term for words in tables.topics.values() for term in words), *tables.toxic]
         single = dict.fromkeys(word for term in named for word in term.split())
-        step = max(1, len(first) // LOOKED_AT)
-        _, places, counts = np.unique(first.keys[::step], return_index=True, return_counts=True)
+        _, places, counts = np.unique(first.keys, return_index=True, return_counts=True)
         order = np.argsort(-counts, kind="stable")[:FREQUENT]
-        frequent = dict.fromkeys(first.word(place * step) for place in places[order].tolist())
+        frequent = dict.fromkeys(first.word(place) for place in places[order].tolist())
         self.numbers = Numbering(list({**single, **{word: None for word in frequent if word.isalnum()}}))
         self.of = {word: number for number, word in enumerate(self.numbers.words)}
         phrases = sorted({term for term in named if " " in term}, key=self._code)
@@ -129,7 +129,7 @@ class Counts:
         sizes = pc.binary_length(documents["text"]).to_numpy()
         ends = np.cumsum(sizes) // PIECE
         starts = [0, *(np.flatnonzero(np.diff(ends)) + 1).tolist(), len(documents)]
-        for start, stop in zip(starts, starts[1:], strict=False):
+        for start, stop in pairwise(starts):
             if stop > start:
                 self._add(documents.slice(start, stop - start), sizes[start:stop])
 
@@ -144,8 +144,7 @@ class Counts:
         np.add.at(toxic, at, v.toxic[phrase])
         groups_of_block = _reduced(np.bitwise_or, groups, blocks.starts)
         toxic_block = _reduced(np.maximum, toxic, blocks.starts) > 0
-        bits = (groups_of_block[:, None] >> np.arange(len(v.groups), dtype=np.uint64)) & np.uint64(1)
-        block, group = np.nonzero(bits)
+        block, group = np.nonzero(_bits(groups_of_block, len(v.groups)))
         size, fold = np.diff(np.append(blocks.starts, len(ids))), blocks.folds
 
         self.words += np.bincount(fold, size, FOLDS).astype(np.int64)
@@ -174,7 +173,7 @@ class Counts:
         own, score = np.zeros(len(documents), np.uint64), np.zeros(len(documents))
         own[full] = _reduced(np.bitwise_or, groups, words.firsts[:-1][full])
         score[full] = _reduced(np.add, toxic, words.firsts[:-1][full])
-        bits = ((own[:, None] >> np.arange(len(self.vocabulary.groups), dtype=np.uint64)) & np.uint64(1)).astype(np.int64)
+        bits = _bits(own, len(self.vocabulary.groups))
         told = np.column_stack([np.ones(len(documents), np.int64), sizes, bits])
         self.documents += len(documents)
         self.bytes += int(sizes.sum())
@@ -182,11 +181,12 @@ class Counts:
         self.mentioning += bits.sum(0)
         np.add.at(self.topics, self._topic(words, ids, len(documents)), told)
         coded = pc.dictionary_encode(documents["source"]).combine_chunks()
-        for place, name in enumerate(coded.dictionary.to_pylist()):
-            if name not in self.sources and len(self.sources) >= MOST_SOURCES:
-                name = "others"
-            part = told[coded.indices.to_numpy() == place].sum(0)
-            self.sources[name] = self.sources.get(name, 0) + part
+        parts = np.zeros((len(coded.dictionary), told.shape[1]), np.int64)
+        np.add.at(parts, coded.indices.to_numpy(), told)
+        for name, part in zip(coded.dictionary.to_pylist(), parts, strict=True):
+            known = name in self.sources or len(self.sources) < MOST_SOURCES
+            own = name if known else "others"
+            self.sources[own] = self.sources.get(own, 0) + part
 
     def _topic(self, words: Words, ids: np.ndarray, documents: int) -> np.ndarray:
         """Of each document, 1 + the topic that most of its topic words are of; 0 if they are few."""
@@ -217,11 +217,17 @@ def _seeds(documents: pa.Table) -> np.ndarray:
                      for value, group in zip(own, groups, strict=True)], np.int64)
 
 
+def _bits(sets: np.ndarray, number: int) -> np.ndarray:
+    """(sets, groups): 1 where the group is in the set."""
+    return ((sets[:, None] >> np.arange(number, dtype=np.uint64)) & np.uint64(1)).astype(np.int64)
+
+
 def _reduced(by: np.ufunc, values: np.ndarray, starts: np.ndarray) -> np.ndarray:
     return by.reduceat(values, starts) if len(starts) else values[:0]
 
 
-def _table(row: np.ndarray, column: np.ndarray, shape: tuple[int, ...], weights: np.ndarray | None = None) -> np.ndarray:
+def _table(row: np.ndarray, column: np.ndarray, shape: tuple[int, ...], weights: np.ndarray | None = None
+           ) -> np.ndarray:
     rows, columns = shape
     return np.bincount(row * columns + column, weights, rows * columns).astype(np.int64).reshape(shape)
 
@@ -248,10 +254,17 @@ class Bias:
 
     def _add(self, counts: Counts | None, documents: pa.Table) -> Counts:
         if self._vocabulary is None:
-            self._vocabulary = Vocabulary(terms(), scan(documents["text"]))
+            self._vocabulary = Vocabulary(terms(), scan(_beginnings(documents)))
         counts = counts or Counts(self._vocabulary)
         counts.add(documents)
         return counts
+
+
+def _beginnings(documents: pa.Table) -> pa.ChunkedArray:
+    """Beginnings of documents from all over, of LOOKED_AT characters together."""
+    step = -(-len(documents) // 512)
+    texts = documents["text"].take(pa.array(range(0, len(documents), step), pa.int64()))
+    return pc.utf8_slice_codeunits(texts, 0, LOOKED_AT // max(1, len(texts)))
 
 
 def measure(dataset: Path) -> Counts:

@@ -9,12 +9,15 @@ which documents it is of. `cost` tells what lies between them in documents, byte
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from engine import files
 from engine.corpus.association import estimate, npmi, share, told
-from engine.corpus.bias import BLOCK, FREQUENT, STRETCH, Counts, Vocabulary
+from engine.corpus.bias import BLOCK, FREQUENT, STRETCH, Counts, Vocabulary, measure
+from engine.corpus.terms import pairs
 
 VERSION = 1
 FILE = "bias.json"
@@ -25,10 +28,10 @@ FEWEST = 10
 COMMON = 0.005
 """Share of all words from which on a word (the, of, was) says nothing of a group."""
 
+ABUSE = "words of abuse"
 MOST_WORDS = 12
 MOST_TERMS = 8
 
-NEVER = ("toxic",)
 METHOD = {
     "block_words": BLOCK, "stretch_words": BLOCK * STRETCH, "frequent_words": FREQUENT, "fewest": FEWEST,
     "association": "npmi (Bouma 2009) of a word and the blocks that mention a group",
@@ -50,12 +53,19 @@ def report(before: Counts | None, after: Counts, before_is: str = "", steps: Ite
             "before": measurement(before) if before else None, "after": measurement(after), "cost": cost}
 
 
+def of_dataset(dataset: Path) -> dict[str, Any]:
+    """The report that was made with a dataset; if none was, the dataset is measured now (and nothing written)."""
+    made = dataset / FILE
+    return files.read_json(made) if made.exists() else report(None, measure(dataset))
+
+
 def measurement(counts: Counts) -> dict[str, Any]:
     """One measurement.
 
         documents, bytes, words, blocks
         groups      [{"axis", "group", "documents", "mentions", "share" (of the axis' mentions), "terms" {word: count},
-                      "toxic" (share of its blocks with a word of abuse), "sets" {set: npmi}, "words" [npmi], surest first}]
+                      "toxic" (share of its blocks with a word of abuse), "sets" {set: npmi}, "words" [npmi, the
+                      surest first]}]
         gaps        of axes with two groups, npmi of the first minus that of the second: [{"axis", "groups",
                       "sets" {set: gap}, "words" [gap], "size" (mean of |gap| over the words of all sets, "of" words)}]
         toxic       {"documents" (with more than one word of abuse in a hundred), "blocks": share, "terms"}
@@ -66,10 +76,12 @@ def measurement(counts: Counts) -> dict[str, Any]:
     v = counts.vocabulary
     words = counts.word.sum(0)
     members = _members(v)
-    of_sets = estimate(npmi, counts.both @ members, (counts.word @ members)[:, None, :], counts.near[:, :, None],
+    inside = np.flatnonzero(members.any(1))
+    of_sets = estimate(npmi, counts.both[:, :, inside] @ members[inside],
+                       (counts.word[:, inside] @ members[inside])[:, None, :], counts.near[:, :, None],
                        counts.words[:, None, None], seen=counts.near[:, :, None])
     toxic = estimate(share, counts.toxic, counts.blocks, seen=counts.toxic)
-    sets = [*v.tables.attributes, *NEVER]
+    sets = [*v.tables.attributes, ABUSE]
     groups = []
     mentions = _mentions(v, words)
     for place, (axis, group) in enumerate(v.groups):
@@ -95,7 +107,7 @@ def measurement(counts: Counts) -> dict[str, Any]:
 
 def _members(v: Vocabulary) -> np.ndarray:
     """(words, sets): which words are in which set; the last one is of words of abuse."""
-    members = np.zeros((len(v), len(v.tables.attributes) + 1), np.int64)
+    members = np.zeros((len(v), len(v.tables.attributes) + 1))      # of floats, which multiply ten times as fast
     for place, words in enumerate(v.tables.attributes.values()):
         members[[v.number(word) for word in words], place] = 1
     members[:, -1] = v.toxic > 0
@@ -107,12 +119,16 @@ def _mentions(v: Vocabulary, words: np.ndarray) -> list[int]:
 
 
 def _strongest(counts: Counts, place: int, axis: str) -> list[dict[str, Any]]:
-    """The words that surely go most with a group: by the lower end of the interval; words of its axis are left out."""
+    """The words that surely go most with a group: by the lower end of the interval; words of its axis and first
+    names are left out."""
     v = counts.vocabulary
     near, words = counts.both[:, place].sum(0), counts.word.sum(0)
     fit = (near >= FEWEST) & (words < COMMON * counts.words.sum())
-    fit[[0, *range(len(v.numbers), len(v)), *v.words_of(axis)]] = False      # 0: words that are not looked at
+    names = [v.of[name.lower()] for name in pairs()[1] if name.lower() in v.of]
+    fit[[0, *range(len(v.numbers), len(v)), *v.words_of(axis), *names]] = False      # 0: words that are not looked at
     at = np.flatnonzero(fit)
+    if not len(at):
+        return []
     value, low, high = estimate(npmi, counts.both[:, place, at], counts.word[:, at], counts.near[:, place, None],
                                 counts.words[:, None], seen=counts.near[:, place, None])
     return [{"word": v.numbers.words[at[row]], "count": int(near[at[row]]),
@@ -122,6 +138,7 @@ def _strongest(counts: Counts, place: int, axis: str) -> list[dict[str, Any]]:
 
 def _gaps(counts: Counts, members: np.ndarray) -> Iterable[dict[str, Any]]:
     v = counts.vocabulary
+    inside = np.flatnonzero(members.any(1))
     for axis, named in v.tables.axes.items():
         pair = [place for place, (its, _) in enumerate(v.groups) if its == axis]
         if len(pair) != 2 or not counts.mentioning[pair].all():
@@ -131,13 +148,14 @@ def _gaps(counts: Counts, members: np.ndarray) -> Iterable[dict[str, Any]]:
         tracked = np.flatnonzero(fit)
         if not len(tracked):
             continue
-        sets = [*v.tables.attributes, *NEVER]
+        sets = [*v.tables.attributes, ABUSE]
         both, near, all_words = counts.both[:, pair], counts.near[:, pair, None], counts.words[:, None, None]
         seen = counts.near[:, pair].min(1, keepdims=True)
-        at_sets = estimate(_gap, both @ members, (counts.word @ members)[:, None, :], near, all_words, seen=seen)
+        at_sets = estimate(_gap, both[:, :, inside] @ members[inside],
+                           (counts.word[:, inside] @ members[inside])[:, None, :], near, all_words, seen=seen)
         of_words = both[:, :, tracked], counts.word[:, None, tracked], near, all_words
         at_words = estimate(_gap, *of_words, seen=seen)
-        size = estimate(lambda *sums: np.abs(_gap(*sums)).mean(), *of_words, seen=seen[:, 0])
+        size = estimate(lambda *sums: np.abs(_gap(*sums)).mean(-1), *of_words, seen=seen[:, 0])
         order = np.argsort(-np.abs(at_words[0]), kind="stable")[:2 * MOST_WORDS]
         yield {"axis": axis, "groups": list(named),
                "sets": {name: told(*(end[place] for end in at_sets), (-2, 2)) for place, name in enumerate(sets)},
@@ -148,8 +166,8 @@ def _gaps(counts: Counts, members: np.ndarray) -> Iterable[dict[str, Any]]:
 
 def _gap(both: np.ndarray, word: np.ndarray, near: np.ndarray, words: np.ndarray) -> np.ndarray:
     """The difference of two groups; a word that never stands near one of them counts as it does once."""
-    one, other = npmi(np.maximum(both, 1), word, near, words)
-    return one - other
+    value = npmi(np.maximum(both, 1), word, near, words)     # (..., two groups, words)
+    return value[..., 0, :] - value[..., 1, :]
 
 
 def _balance(v: Vocabulary, rows: Iterable[tuple[str, np.ndarray]], whole: int, of: str) -> list[dict[str, Any]]:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from engine.corpus.bias_table import NOTE, heads, rows
+
 SIZES = (("n<1K", 10**3), ("1K<n<10K", 10**4), ("10K<n<100K", 10**5), ("100K<n<1M", 10**6), ("1M<n<10M", 10**7),
          ("10M<n<100M", 10**8), ("100M<n<1B", 10**9))
 MOST_REASONS = 5
@@ -36,7 +38,7 @@ def card(name: str, made_from: Mapping[str, Any], summary: Mapping[str, Any]) ->
         *_skipped(summary.get("skipped", ())),
         "## What was done", ""]
     if steps:
-        parts += ["| step | documents in | out | bytes in | out | edited | cut into more | pardoned |",
+        parts += ["| step | documents in | out | bytes in | out | edited | cut or copied | pardoned |",
                   "|---|---|---|---|---|---|---|---|",
                   *(f"| {_plain(step['step'])} | " + " | ".join(_number(step[key]) for key in (
                       "documents_in", "documents_out", "bytes_in", "bytes_out", "edited", "added", "pardoned")) + " |"
@@ -55,6 +57,15 @@ def card(name: str, made_from: Mapping[str, Any], summary: Mapping[str, Any]) ->
                   f"{_number(leak['documents'])} of {_number(summary['val_documents'])} held-out documents share at "
                   f"least {leak['share']:.0%} of their runs of {leak['bytes']} bytes with training documents; of the "
                   f"{_number(leak['runs'])} such runs that were looked at, {_number(leak['shared'])} stand there too."]
+    for shares in summary.get("shares", ()):
+        parts += ["", f"## Shares of the text ({_plain(shares['step'])})", "",
+                  f"| {shares['of']} | documents in | out | bytes in | out | share in | out | epochs |",
+                  "|---|---|---|---|---|---|---|---|",
+                  *(f"| {_plain(row['name'])} | " + " | ".join(_number(row[key]) for key in (
+                      "documents_in", "documents_out", "bytes_in", "bytes_out")) +
+                    f" | {row['share_in']:.1%} | {row['share_out']:.1%} | {row['epochs']:.2f} |"
+                    for row in shares["rows"])]
+    parts += bias_part(summary.get("bias"))
     parts += ["", "## Lengths", "", _lengths(summary["lengths"]), "",
               "## Settings", "", "```json", json.dumps(made_from["settings"], indent=2, ensure_ascii=False)
               .replace("`", "\\u0060"), "```", "",
@@ -71,6 +82,15 @@ def _skipped(left: Sequence[Mapping[str, Any]]) -> list[str]:
         lines.append(f"- Nothing was read of {_number(source['files'])} more in {_plain(source['path'])}: {kinds}, "
                      f"such as {_plain(source['names'][0])}")
     return [*lines, ""] if lines else []
+
+
+def bias_part(bias: Mapping[str, Any] | None) -> list[str]:
+    """What was measured of bias, in a few lines."""
+    if not bias:
+        return []
+    return ["", "## Bias", "", f"{NOTE} `bias.json` has more.", "", f"| measure | {' | '.join(heads(bias))} |",
+            "|---|" + "---|" * len(heads(bias)),
+            *(f"| {_plain(name)} | {' | '.join(values)} |" for name, values in rows(bias))]
 
 
 def _lengths(lengths: Mapping[str, list[int]]) -> str:

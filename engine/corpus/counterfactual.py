@@ -26,7 +26,7 @@ class Counterfactual(Step):
     how: Literal["add", "substitute"] = setting(
         "add", "add a swapped document beside each one that speaks of women or men, or substitute half of them")
     names: bool = setting(True, "Swap first names too")
-    share: float = setting(1.0, "Share of these documents that are looked at, chosen by a hash of their text", gt=0, le=1)
+    share: float = setting(1.0, "Share of documents that this is done to, chosen by a hash of their text", gt=0, le=1)
 
     def begin(self) -> Callable[[pa.Table], pa.Table]:
         import pyarrow as pa

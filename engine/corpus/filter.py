@@ -39,8 +39,11 @@ class Quality(Step):
     max_ellipsis_lines: float = setting(0.3, "Largest share of lines that end with an ellipsis", ge=0, le=1,
                                         advanced=True)
     min_alphabetic: float = setting(0.8, "Smallest share of words with a letter in them", ge=0, le=1, advanced=True)
-    signs: bool = setting(False, "Count signs as words in shares of words, as datatrove does, which made FineWeb: "
-                                 "letters are then missing from many a text with much punctuation", advanced=True)
+    min_lines: int = setting(4, "Fewest lines of a document whose shares of lines are looked at", ge=1, unit="lines",
+                             advanced=True)
+    signs: bool = setting(False, "Count signs as words and blank lines as lines, as datatrove does, which made "
+                                 "FineWeb: a text with much punctuation then has too few words with letters",
+                          advanced=True)
 
     def reasons(self, text: Expression) -> dict[str, Expression]:
         words = text.regexp_count(WORD)
@@ -74,8 +77,8 @@ class Quality(Step):
     def _reasons(self, text: Expression, words: Expression, solid: Expression, letters: Expression,
                  alphabetic: Expression) -> dict[str, Expression]:
         """By the number of words, of those that are no signs, of the letters of these, and of words with a letter."""
-        lines = text.regexp_count(r"(?m)^.*\S.*$")
-        many = lines >= 4
+        lines = text.regexp_count("\n") + 1 if self.signs else text.regexp_count(r"(?m)^.*\S.*$")
+        many = lines >= self.min_lines
         spaced = text.regexp_count(f"[{UNSPACED}]") * 2 < words
         length = letters / solid
         reasons = {

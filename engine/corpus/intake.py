@@ -50,7 +50,10 @@ class Intake:
     def __init__(self, inputs: list[tuple[Source, list[File]]], read: Read, spill: Spill, mark: str) -> None:
         self._inputs, self._read, self._spill, self._mark = inputs, read, spill, mark
         self.num_shards = 0                      # unknown until all were read
-        self.sources = {file.name: source for source, found in reversed(inputs) for file in found}   # the first counts
+        self.sources: dict[str, Source] = {}     # of each file, by its name; of several the first
+        for source, found in inputs:
+            for file in found:
+                self.sources.setdefault(file.name, source)
 
     def shards(self) -> Iterator[tuple[int, pa.Table]]:
         """Number and documents of each shard, in the order of the sources.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -20,21 +21,27 @@ import pyarrow.parquet as pq
 
 from engine.corpus.intake import DOCUMENTS
 from engine.corpus.lengths import Lengths, num_bytes
+from engine.corpus.profile import Profile
 from engine.corpus.readers import Rejected
-from engine.corpus.search import look, opened, search
+from engine.corpus.search import history, look, opened, search
 
-__all__ = ["Ledger", "Tally", "excerpts", "look", "opened", "search"]
+__all__ = ["Ledger", "Tally", "excerpts", "history", "in_tokens", "look", "opened", "search"]
 
 EXCERPT = 240
 """Characters of a text that the ledger shows."""
 
 ROWS = pa.schema([("id", pa.string()), ("source", pa.string()), ("step", pa.string()), ("action", pa.string()),
                   ("reason", pa.string()), ("before", pa.string()), ("after", pa.string()), ("bytes", pa.int64()),
-                  ("cluster", pa.int64()), ("kept", pa.string()), ("similarity", pa.float32())])
+                  ("cluster", pa.int64()), ("kept", pa.string()), ("kept_source", pa.string()),
+                  ("similarity", pa.float32())])
 """`action` is dropped, edited, pardoned (kept by a rule, with the step's reason), tagged (in a cluster, and kept) or
-added (made by a step from the document of that id)."""
+added (made by a step from the document of that id).
+Of a duplicate, `kept` and `kept_source` are the id and the source of the document that stays in its place."""
 
-ABOUT = ("cluster", "kept", "similarity")
+ABOUT = ("cluster", "kept", "kept_source", "similarity")
+
+BYTES_PER_TOKEN = 4.0
+"""What tokens are estimated by: English at a vocabulary of some 30,000; at 4,000 it is 3.5, in other scripts less."""
 
 
 @dataclass
@@ -52,6 +59,8 @@ class Tally:
     tagged: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)    # single changes by what they are, if the step tells
+    lost: Counter[tuple[str, str]] = field(default_factory=Counter)    # copies: their source, and whose text stayed
+    languages: dict[str, Counter[str]] = field(default_factory=dict)   # if the step tells: documents_in and so on
 
     @property
     def dropped(self) -> int:
@@ -61,7 +70,11 @@ class Tally:
         return {"step": self.step, "documents_in": self.documents_in, "documents_out": self.documents_out,
                 "bytes_in": self.bytes_in, "bytes_out": self.bytes_out, "edited": self.edited, "added": self.added,
                 "pardoned": self.pardoned, "tagged": self.tagged, "reasons": _most_first(self.reasons),
-                "kinds": _most_first(self.kinds)}
+                "kinds": _most_first(self.kinds),
+                "lost": [{"source": source, "to": to, "documents": count}
+                         for (source, to), count in sorted(self.lost.items(), key=lambda pair: (-pair[1], pair[0]))],
+                "languages": {code: dict(counts) for code, counts in sorted(
+                    self.languages.items(), key=lambda pair: (-pair[1]["documents_in"], pair[0]))}}
 
 
 def _most_first(counts: Counter[str]) -> dict[str, int]:
@@ -71,7 +84,10 @@ def _most_first(counts: Counter[str]) -> dict[str, int]:
 class Ledger:
     """Keeps account of one pass over the corpus; into `folder`, or the first `examples` rows of each kind in memory."""
 
-    def __init__(self, steps: list[str], folder: Path | None = None, examples: int = 0) -> None:
+    def __init__(self, steps: list[str], folder: Path | None = None, examples: int = 0,
+                 source_of: Mapping[str, str] | None = None) -> None:
+        self.source_of = source_of or {}
+        self.before, self.after = Profile(self.source_of), Profile(self.source_of)
         self.tallies = [Tally(step) for step in steps]
         self.quarantined = 0
         self.read = Lengths()
@@ -116,6 +132,7 @@ class Ledger:
         changed = pc.not_equal(same_row["text"], original["text"])
         if step == 0:
             self.read.add(before["text"])
+            self.before.add(before)
         tally.documents_in += len(before)
         tally.documents_out += len(on)
         tally.bytes_in += num_bytes(before["text"])
@@ -124,7 +141,14 @@ class Ledger:
         tally.edited += pc.sum(changed).as_py() or 0
         for count in pc.value_counts(gone["reason"]).to_pylist():
             tally.reasons[count["values"]] += count["counts"]
-        self._write(step, "dropped", before.take(gone["row"]), None, gone["reason"].to_pylist(), gone)
+        dropped = before.take(gone["row"])
+        if "kept_source" in gone.column_names:
+            for source, to in zip(dropped["source"].to_pylist(), gone["kept_source"].to_pylist(), strict=True):
+                if to is not None:
+                    tally.lost[self.source_of.get(source, source), self.source_of.get(to, to)] += 1
+        if "language" in after.column_names:
+            _count_languages(tally, before, after, kept)
+        self._write(step, "dropped", dropped, None, gone["reason"].to_pylist(), gone)
         edited = same_row.filter(changed)
         self._write(step, "edited", original.filter(changed), edited["text"], self._kinds(tally, on, edited), edited)
         if "pardoned" in after.column_names:
@@ -183,6 +207,33 @@ class Ledger:
 
 def _each_once(kinds: list[str] | None) -> str:
     return ", ".join(dict.fromkeys(kinds or ()))
+
+
+def _count_languages(tally: Tally, before: pa.Table, after: pa.Table, kept: pa.ChunkedArray) -> None:
+    """Documents and bytes by language, as they came to a step that tells it, and of those that go on."""
+    sizes = pc.binary_length(before["text"]).take(after["row"])
+    table = pa.table({"language": after["language"], "kept": kept, "bytes": sizes})
+    for row in table.group_by(["language", "kept"]).aggregate([("bytes", "sum"), ("bytes", "count")]).to_pylist():
+        counts = tally.languages.setdefault(row["language"] or "unknown", Counter(
+            documents_in=0, documents_out=0, bytes_in=0, bytes_out=0))
+        for side in ("in", "out") if row["kept"] else ("in",):
+            counts[f"documents_{side}"] += row["bytes_count"]
+            counts[f"bytes_{side}"] += row["bytes_sum"]
+
+
+def in_tokens(summary: Mapping[str, Any], bytes_per_token: float = BYTES_PER_TOKEN, *,
+              estimated: bool = True) -> dict[str, Any]:
+    """A summary with tokens_in and tokens_out beside every bytes_in and bytes_out, at so many bytes a token.
+
+    "tokens" says by what: {bytes_per_token, estimated}. With a tokenizer at hand, call it again with the
+    `bytes_per_token` that its folder's manifest measured, and `estimated` False.
+    """
+    def told(row: Mapping[str, Any]) -> dict[str, Any]:
+        return {**row, **{f"tokens_{side}": round(row[f"bytes_{side}"] / bytes_per_token) for side in ("in", "out")}}
+
+    return {**summary, "steps": [told(step) for step in summary["steps"]],
+            "sources": [told(source) for source in summary.get("sources", ())],
+            "tokens": {"bytes_per_token": bytes_per_token, "estimated": estimated}}
 
 
 def _counted(number: int) -> pa.ChunkedArray:

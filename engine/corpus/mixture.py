@@ -21,7 +21,7 @@ class Mixture(Whole):
     proportions, a large one evens them out. What has to be more is repeated, what has to be less is cut, the same way
     every time. Four epochs teach nearly as much as new text (Muennighoff et al. 2023); beyond `max_epochs` a source is
     not repeated, and the others fill its place. Put it last: what follows would undo the shares. The copies of a
-    document fall on one side of the split. A weight per document is no setting of training: it is sampled here.
+    document fall on one side of the split, so what is held out has the shares too. A weight per document is no setting of training: it is sampled here.
     """
 
     mitigates: ClassVar[bool] = True
@@ -48,7 +48,7 @@ class Mixture(Whole):
 
         from engine.corpus.shares import copies, epochs, gathered, table, verdicts
 
-        sources = list({id(source): source for source in reversed(looked.sources.values())}.values())[::-1]
+        sources = list({id(source): source for source in looked.sources.values()}.values())
         place = {id(source): at for at, source in enumerate(sources)}
         of_file = {name: place[id(source)] for name, source in looked.sources.items()}
         parts = [np.array([of_file[name] for name in table["source"].to_pylist()], np.int64)
@@ -58,7 +58,8 @@ class Mixture(Whole):
         amounts = np.bincount(kinds, sizes, len(sources))
         weights = [source.weight for source in sources]
         if self.by == "temperature":
-            wanted = [weight * amount ** (1 / self.temperature) for weight, amount in zip(weights, amounts, strict=True)]
+            wanted = [weight * amount ** (1 / self.temperature)
+                      for weight, amount in zip(weights, amounts, strict=True)]
         else:
             wanted = list(weights)
         times = epochs(amounts.tolist(), wanted, self.megabytes * 1e6 or float(amounts.sum()), self.max_epochs)

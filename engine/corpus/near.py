@@ -55,7 +55,8 @@ class NearDuplicates(Whole):
         keys[empty] = own[empty, None]                    # signs alone are like their copies, not like each other
         short = signatures.astype(np.uint8)
         return pa.table({
-            "id": batch["id"], "length": pc.utf8_length(batch["text"]).cast(pa.int64()), "digest": pa.array(own),
+            "id": batch["id"], "source": batch["source"],
+            "length": pc.utf8_length(batch["text"]).cast(pa.int64()), "digest": pa.array(own),
             "short": pa.FixedSizeBinaryArray.from_buffers(pa.binary(self.num_hashes), len(batch),
                                                           [None, pa.py_buffer(short.tobytes())]),
             **{f"band {band}": pa.array(keys[:, band]) for band in range(bands)}})
@@ -64,6 +65,7 @@ class NearDuplicates(Whole):
         import numpy as np
         import pyarrow as pa
 
+        from engine.corpus.dedupe import values_of
         from engine.corpus.minhash import alike, banding, clusters
 
         bands, _ = banding(self.similarity, self.num_hashes)
@@ -86,22 +88,24 @@ class NearDuplicates(Whole):
         kept = _kept(first, members, lengths if self.keep == "longest" else None)
         near = alike(short, members, kept[members])
         dropped = (members != kept[members]) & (self.keep != "all")
-        names, told = _ids(looked, np.unique(kept[members])), dropped | (self.keep == "all")
+        leaders, told = np.unique(kept[members]), dropped | (self.keep == "all")
+        names, sources = (values_of(looked, leaders, name) for name in ("id", "source"))
         begin = 0
         for table in looked.tables(["length"]):
             inside = slice(*np.searchsorted(members, [begin, begin + len(table)]))
             at, own, tell = members[inside] - begin, members[inside], told[inside]
-            reason, cluster, stays, share, group = ([None] * len(table) for _ in range(5))
+            reason, cluster, stays, lost_to, share, group = ([None] * len(table) for _ in range(6))
             for place, member, is_dropped, is_told, likeness in zip(
                     at.tolist(), own.tolist(), dropped[inside].tolist(), tell.tolist(), near[inside].tolist(),
                     strict=True):
                 group[place] = int(digests[first[member]])
                 if is_told:
                     cluster[place], stays[place] = int(number[first[member]]), names[int(kept[member])]
-                    share[place] = likeness
+                    lost_to[place], share[place] = sources[int(kept[member])], likeness
                     reason[place] = REASON if is_dropped else None
             yield pa.table({"reason": pa.array(reason, pa.large_string()), "cluster": pa.array(cluster, pa.int64()),
-                            "kept": pa.array(stays, pa.string()), "similarity": pa.array(share, pa.float32()),
+                            "kept": pa.array(stays, pa.string()), "kept_source": pa.array(lost_to, pa.string()),
+                            "similarity": pa.array(share, pa.float32()),
                             "group": pa.array(group, pa.uint64())})
             begin += len(table)
 
@@ -124,16 +128,3 @@ def _kept(first: np.ndarray, members: np.ndarray, lengths: np.ndarray | None) ->
         kept[first[leaders]] = leaders
         kept[members] = kept[first[members]]
     return kept
-
-
-def _ids(looked: Looked, wanted: np.ndarray) -> dict[int, str]:
-    """The ids of these documents."""
-    import numpy as np
-
-    names: dict[int, str] = {}
-    begin = 0
-    for table in looked.tables(["id"]):
-        inside = wanted[slice(*np.searchsorted(wanted, [begin, begin + len(table)]))]
-        names.update(zip(inside.tolist(), table["id"].take(inside - begin).to_pylist(), strict=True))
-        begin += len(table)
-    return names

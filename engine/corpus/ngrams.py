@@ -1,14 +1,13 @@
 """Runs of words that come again within a text, sought in all texts of a batch at once.
 
 Counting runs of words text by text in Python reaches about 1 MB a second. Here words and runs are
-64-bit hashes in numpy, sorted once for each length of run; two runs that differ look the same once
-in 10^12 times, so the figures are bounds: what they suspect is to be counted exactly.
+64-bit hashes in numpy, sorted once for each length of run. The figures for all texts are bounds; what they
+suspect is counted text by text.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -38,11 +37,13 @@ for _kind, _bytes in (
         (UPPER, range(65, 91)), (LOWER, [*range(97, 123), *range(128, 256)]), (DIGIT, range(48, 58)),
         (EDGE, b",:;!?()[]{}<>_#*&'\"`"),                          # stands apart at either end of what blanks part
         (OPENS, b"%=+$"), (CLOSES, b"%+$"),                         # at the beginning; behind a digit at the end
-        (STOPS, b"%-+"),                                            # with EDGE, LOWER, DIGIT: a full stop behind it ends
+        (STOPS, b"%-+"),                                            # a full stop behind it, as behind EDGE, ends
         (JOINS, b",~"), (LINKS, b":<>=/-"), (COUNTS, b"+-*^"),      # stand apart within: see `_words`
         (QUOTE, b"'\""), (DOT, b"."), (DASH, b"-")):
     _IS[list(_bytes)] |= _kind
 """What each byte of a text is; letters that are not ASCII count as small ones."""
+
+ABBREVIATIONS = b"Mr Mrs Ms Dr St Jr Mt vs Inc Ltd Co Corp Prof Gen Rev Gov Sen Rep".split()
 
 BASE, SPREAD = np.uint64(0x5851F42D4C957F2D), np.uint64(0x9E3779B97F4A7C15)
 
@@ -67,7 +68,7 @@ def _blanks_between_words(rows: pa.Table) -> pa.ChunkedArray:
 class Runs:
     """The words of many texts. Results have one figure for each text, in characters.
 
-    Words are those of spaCy's English rules (Honnibal et al. 2020), but for its lists of abbreviations: of what
+    Words are those of spaCy's English rules (Honnibal et al. 2020), but for the most of its exceptions: of what
     stands between two blanks, signs at either end are words by themselves, a run of full stops is one; within,
     signs part words only between certain letters or digits, so that foo(bar) is cut before its last sign alone.
     Memory is about 60 bytes for each byte of the texts.
@@ -122,6 +123,41 @@ class Runs:
         inside = np.cumsum(edges)[:-1] > 0
         return np.bincount(self._text, np.diff(self._before) * inside, len(self.lengths)).astype(np.int64)
 
+    def most_frequent_of(self, text: int, n: int, least: int) -> int:
+        """The characters of one text's most frequent run of `n` words, the first of several, if it comes at least
+        `least` times: at most `most_frequent`."""
+        first, hashes = self._of(text, n)
+        if not len(hashes):
+            return 0
+        _, begins, times = np.unique(hashes, return_index=True, return_counts=True)
+        most = times.max()
+        at = first + begins[times == most].min()
+        return int(most * (self._before[at + n] - self._before[at] + n - 1)) if most >= least else 0
+
+    def repeated_of(self, text: int, n: int) -> int:
+        """The letters of one text's runs of `n` words that stood before, none counted twice: at most `repeated`."""
+        first, hashes = self._of(text, n)
+        seen: set[int] = set()
+        taken = at = 0
+        runs = hashes.tolist()
+        while at < len(runs):
+            if runs[at] in seen:
+                taken += int(self._before[first + at + n] - self._before[first + at])
+                at += n
+            else:
+                seen.add(runs[at])
+                at += 1
+        return taken
+
+    def _of(self, text: int, n: int) -> tuple[int, NDArray[np.uint64]]:
+        """The first word of a text, and the hashes of its runs of `n` words in their order."""
+        first, last = np.searchsorted(self._text, [text, text + 1]).tolist()
+        num = max(0, last - first - n + 1)
+        runs = np.zeros(num, np.uint64)
+        for offset in range(n):
+            runs = runs * SPREAD + self._hashes[first + offset:first + offset + num]
+        return first, runs
+
     def _sorted(self, n: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
         """The hashes of all runs of `n` words within one text in order, and the words at which they begin."""
         num = max(0, len(self._hashes) - n + 1)
@@ -154,7 +190,10 @@ def _words(letters: NDArray[np.uint8], bounds: NDArray[np.int64]) -> tuple[NDArr
     begun = np.maximum.accumulate(np.where(first, place, 0))
     opens &= np.maximum.accumulate(np.where(opens, -1, place)) < begun
     closes = (here & EDGE > 0) | run | (here & CLOSES > 0) & (before & DIGIT > 0)
-    closes |= dot & ((before & (EDGE | LOWER | DIGIT | STOPS) > 0) | (before & np.roll(before, 1) & UPPER > 0))
+    earlier = np.roll(before, 1)
+    initial = (before & LOWER > 0) & ((earlier == 0) | (earlier & DOT > 0))          # as in e.g. and 10 p.m.
+    closes |= dot & ((before & (EDGE | LOWER | DIGIT | STOPS) > 0) | (before & earlier & UPPER > 0)) & ~initial
+    _abbreviations(letters, first, closes)
     ended = _from_behind(np.where(last, place, len(here)))
     closes &= _from_behind(np.where(closes, len(here), place)) > ended
 
@@ -163,6 +202,9 @@ def _words(letters: NDArray[np.uint8], bounds: NDArray[np.int64]) -> tuple[NDArr
     within |= (here & LINKS > 0) & (before & (letter | DIGIT) > 0) & (after & letter > 0)
     within |= (here & COUNTS > 0) & (before & DIGIT > 0) & (after & DIGIT > 0)
     within |= dot & (before & (LOWER | QUOTE) > 0) & (after & (UPPER | QUOTE) > 0)
+    at = np.flatnonzero(letters == ord(":"))
+    at = at[(letters[np.minimum(at + 1, len(letters) - 1)] == ord("/")) & (after[at + 1] & LINKS > 0)]
+    within[:-1] &= ~np.isin(begun[:-1], begun[at])          # an address with :// is one word
     hyphen = (here & after & DASH > 0) & (before & letter > 0) & (np.roll(after, -1) & letter > 0)
     second = np.roll(hyphen, 1)                             # of two between letters, which are one word
     alone = opens | closes | within | run | hyphen | second
@@ -179,6 +221,17 @@ def _words(letters: NDArray[np.uint8], bounds: NDArray[np.int64]) -> tuple[NDArr
 def _from_behind(places: NDArray[np.int32]) -> NDArray[np.int32]:
     """The least of the places from each on."""
     return np.minimum.accumulate(places[::-1])[::-1]
+
+
+def _abbreviations(letters: NDArray[np.uint8], first: NDArray[np.bool_], closes: NDArray[np.bool_]) -> None:
+    """Keep the full stop of Mr. and the like with its word."""
+    at = np.flatnonzero((letters == ord(".")) & closes[:-1])
+    for word in ABBREVIATIONS:
+        here = at[at >= len(word)]
+        alike = first[here - len(word)]
+        for place, letter in enumerate(word):
+            alike = alike & (letters[here - len(word) + place] == letter)
+        closes[here[alike]] = False
 
 
 def _contractions(letters: NDArray[np.uint8], starts: NDArray[np.bool_], over: NDArray[np.bool_]) -> None:
@@ -200,25 +253,3 @@ def _hashes(letters: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray
     sums = np.append(np.uint64(0), np.cumsum((letters.astype(np.uint64) + np.uint64(1)) * powers[:-1]))
     found = (sums[ends] - sums[starts]) * powers[len(letters) - starts]
     return (found ^ found >> np.uint64(32)) * SPREAD
-
-
-def most_frequent(words: Sequence[str], n: int, least: int = 2) -> int:
-    """The characters of the most frequent run of `n` words, the first one of several, if it comes at least `least`
-    times: at most `Runs.most_frequent`."""
-    (run, times), = Counter(" ".join(words[at:at + n]) for at in range(len(words) - n + 1)).most_common(1) or [("", 0)]
-    return times * len(run) if times >= least else 0
-
-
-def repeated(words: Sequence[str], n: int) -> int:
-    """The letters of the runs of `n` words that stood before, none counted twice: at most `Runs.repeated`."""
-    seen: set[tuple[str, ...]] = set()
-    taken = at = 0
-    while at <= len(words) - n:
-        run = tuple(words[at:at + n])
-        if run in seen:
-            taken += sum(map(len, run))
-            at += n
-        else:
-            seen.add(run)
-            at += 1
-    return taken

@@ -7,9 +7,10 @@ and the text where it is another. Text is kept once, as it was read, however man
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,9 @@ from engine.corpus import CorpusConfig, Source, Whole
 from engine.corpus.intake import DOCUMENTS, Intake
 from engine.corpus.pardons import Pardons
 from engine.corpus.spill import Spill
+
+if TYPE_CHECKING:
+    from engine.corpus.crew import Crew
 
 BATCH = 8 << 20
 """Bytes of text that a step gets at once."""
@@ -39,8 +43,10 @@ class Passes:
 
     def __init__(self, config: CorpusConfig, intake: Intake, spill: Spill, mark: str,
                  references: Callable[[int], References], read_by: list[Any],
-                 told: Callable[[int, int, int], None] = lambda number, shard, of: None) -> None:
+                 told: Callable[[int, int, int], None] = lambda number, shard, of: None,
+                 crew: Crew | None = None) -> None:
         self.steps, self.intake, self.spill = config.steps, intake, spill
+        self._read_mark, self._crew = mark, crew
         self.marks: list[str] = []
         self._pardons = [Pardons(config.pardons, step.kind) for step in self.steps]
         for step, pardons, others in zip(self.steps, self._pardons, read_by, strict=True):
@@ -76,10 +82,11 @@ class Passes:
         if self.spill.has(mark, "decided"):
             return
         numbers = []
-        for number, shard in self.documents(place):
-            numbers.append(number)
-            if not self.spill.has(mark, _looked(number)):
-                self.spill.put(mark, _looked(number), _by_batch(step.look, _rows(shard)))
+        for number, shard, left in self._shards(place, look=True):
+            if left is None or (left and not self.spill.has(mark, _looked(number))):
+                left = self.part(place, number, shard, look=True)
+            numbers += [number] if left else []
+            self._told(self._finished(place), number + 1, self.intake.num_shards)
         looked = Notes(self.spill, mark, numbers, self.intake.sources)
         for number, verdict in zip(numbers, step.decide(looked), strict=True):
             if not self.spill.has(mark, _verdict(number)):
@@ -92,8 +99,8 @@ class Passes:
 
         `account` gets step, documents before and documents after as in `Step.begin`, and gives what goes on.
         """
-        finished = sum(isinstance(step, Whole) for step in self.steps[:num_steps])
-        for number, shard in self.intake.shards():
+        for number, shard, _ in self._shards(num_steps):
+            shard = self._shard(number) if shard is None else shard
             for place in range(num_steps if len(shard) else 0):
                 after = self._after(place, number, shard)
                 shard = account(place, shard, after) if account else going_on(after)
@@ -101,7 +108,47 @@ class Passes:
                     break
             if len(shard):
                 yield number, shard
-            self._told(finished, number + 1, self.intake.num_shards)
+            self._told(self._finished(num_steps), number + 1, self.intake.num_shards)
+
+    def part(self, num_steps: int, number: int, shard: pa.Table | None = None, *, look: bool = False) -> int:
+        """Put one shard through the first steps, and let the next one `look` at it; how many documents are left."""
+        shard = self._shard(number) if shard is None else shard
+        for place in range(num_steps if len(shard) else 0):
+            shard = going_on(self._after(place, number, shard))
+            if not len(shard):
+                break
+        if look and len(shard) and not self.spill.has(self.marks[num_steps], _looked(number)):
+            step = self.steps[num_steps]
+            assert isinstance(step, Whole)
+            self.spill.put(self.marks[num_steps], _looked(number), _by_batch(step.look, _rows(shard)))
+        return len(shard)
+
+    def _shards(self, num_steps: int, *, look: bool = False) -> Iterator[tuple[int, pa.Table | None, int | None]]:
+        """Number and documents of each shard as it was read, and how many are left after the steps if that is known.
+
+        A crew does the steps ahead, and what it did is found in the stages: then the documents are not read here.
+        """
+        if (crew := self._crew) is None or not (num_steps or look):
+            for number, shard in self.intake.shards():
+                yield number, shard, None
+            return
+        begun: deque[tuple[int, Any]] = deque()
+        for number, _ in self.intake.shards():
+            begun.append((number, crew.begin(num_steps, number, look)))
+            while len(begun) > crew.ahead:
+                number, work = begun.popleft()
+                yield number, None, crew.end(work)
+        for number, work in begun:
+            yield number, None, crew.end(work)
+
+    def _shard(self, number: int) -> pa.Table:
+        shard = self.spill.get(self._read_mark, f"{number:05d}")
+        assert shard is not None
+        return shard
+
+    def _finished(self, num_steps: int) -> int:
+        """Passes that are over when these steps are being done."""
+        return sum(isinstance(step, Whole) for step in self.steps[:num_steps])
 
     def _after(self, place: int, number: int, shard: pa.Table) -> pa.Table:
         """What a step made of a shard: found, or made and kept."""
@@ -166,7 +213,7 @@ def decode(before: pa.Table, changes: pa.Table) -> pa.Table:
                "text": now["text"] if changes["text"].null_count == len(changes) else
                pc.coalesce(changes["text"], now["text"]), "row": changes["row"].cast(pa.int64())}
     if "group" in changes.column_names:
-        columns["group"] = pc.coalesce(named["group"], changes["group"])    # a group stays together for all that follows
+        columns["group"] = pc.coalesce(named["group"], changes["group"])    # what was put together stays together
     return pa.table({**columns, **{name: changes[name] for name in changes.column_names if name not in columns}})
 
 

@@ -10,7 +10,7 @@ shard is kept in the workspace's stages/ (`spill`), so that a curation that was 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,29 +20,31 @@ import pyarrow as pa
 from engine import files
 from engine.config import UserError
 from engine.corpus import CorpusConfig, Source
-from engine.corpus.before_after import BeforeAfter, digest
+from engine.corpus.before_after import BeforeAfter
 from engine.corpus.bias_report import FILE
+from engine.corpus.bias_table import digest
 from engine.corpus.card import card
 from engine.corpus.contents import Changed, Contents
+from engine.corpus.crew import Plan, gather
 from engine.corpus.intake import DOCUMENTS, Intake
 from engine.corpus.leak import leak, stored
-from engine.corpus.ledger import Ledger
+from engine.corpus.ledger import Ledger, in_tokens
 from engine.corpus.passes import Passes
+from engine.corpus.profile import compared
 from engine.corpus.readers import Document, Rejected, read
 from engine.corpus.records import PIECE
+from engine.corpus.references import Inputs, texts_of
 from engine.corpus.sources import File, compression_of, find, skipped
 from engine.corpus.spill import IN_MEMORY, Spill
 from engine.corpus.splits import Dataset, Split
 from engine.progress import Progress
 from engine.workspace import Workspace
 
-VERSION = 2
-"""Raised when the same inputs and settings give other documents than before."""
+VERSION = 3
+"""Raised when the same inputs and settings give other documents, or another ledger, than before."""
 
 SAMPLE = 8 << 20
 """Characters that a preview looks at."""
-
-Inputs = list[tuple[Source, list[File]]]
 
 
 def curate(config: CorpusConfig, workspace: Workspace, name: str, progress: Progress) -> Path:
@@ -53,16 +55,18 @@ def curate(config: CorpusConfig, workspace: Workspace, name: str, progress: Prog
     done by then is found again in the workspace's stages. When a file changes while it is read, all begins anew;
     one that changes then too is left out, and is in the quarantine.
     """
-    config = config.active()
+    workers, config = config.workers, config.active()
     restless: dict[Path, int] = {}
     while True:
         try:
-            return _curate(config, workspace, name, progress, {path for path, often in restless.items() if often > 1})
+            twice = {path for path, often in restless.items() if often > 1}
+            return _curate(config, workspace, name, progress, twice, workers)
         except Changed as changed:
             restless[changed.file.path] = restless.get(changed.file.path, 0) + 1
 
 
-def _curate(config: CorpusConfig, workspace: Workspace, name: str, progress: Progress, left_out: set[Path]) -> Path:
+def _curate(config: CorpusConfig, workspace: Workspace, name: str, progress: Progress, left_out: set[Path],
+            workers: str) -> Path:
     """As `curate`, without the files to be `left_out`; raises Changed when another is not what it was."""
     inputs, compared = _inputs(config, workspace)
     restless = [file for _, found in inputs for file in found if file.path in left_out]
@@ -80,7 +84,7 @@ def _curate(config: CorpusConfig, workspace: Workspace, name: str, progress: Pro
     def build(folder: Path) -> dict[str, Any]:
         size = sum(_size(file) for _, found in inputs for file in found)
         files.require_space(folder, size * (3 if size > IN_MEMORY else 1) + (16 << 20))
-        spill = Spill(workspace.path / "stages")
+        spill = Spill(workspace.path / "stages", shared=bool(workers))
         mark = files.fingerprint("documents", VERSION, sources, [_as_read(source) for source in config.sources])
         told = _Told(total, progress)
 
@@ -89,10 +93,13 @@ def _curate(config: CorpusConfig, workspace: Workspace, name: str, progress: Pro
             contents.hold(file)
 
         intake = Intake(inputs, reading, spill, mark)
-        passes = Passes(config, intake, spill, mark, lambda step: _texts(compared[step]), references, told.shard)
+        plan = Plan(config.dump(), workspace.path / "stages", mark, compared, references)
+        crew = gather(workers, plan)
+        passes = Passes(config, intake, spill, mark, lambda step: texts_of(compared[step]), references, told.shard,
+                        crew)
         told.num_passes = passes.num_passes
         measured = BeforeAfter(config)
-        with Ledger([step.kind for step in config.steps], folder) as ledger, \
+        with Ledger([step.kind for step in config.steps], folder, source_of=_source_of(inputs)) as ledger, \
                 Dataset(folder, config.validation_fraction) as dataset:
             try:
                 for shard in flow(passes, ledger, measured):
@@ -100,6 +107,9 @@ def _curate(config: CorpusConfig, workspace: Workspace, name: str, progress: Pro
             except Changed:
                 spill.drop(mark)
                 raise
+            finally:
+                if crew:
+                    crew.close()
             for file in restless:
                 ledger.reject(Rejected(file.name, 0, "changed again and again while it was read, and was left out; "
                                                      "copy it and name the copy"))
@@ -148,9 +158,9 @@ def preview(config: CorpusConfig, workspace: Workspace, limit: int = 1000) -> di
             yield found
 
     spill = Spill()
-    passes = Passes(config, Intake(sampled, reading, spill, ""), spill, "", lambda step: _texts(compared[step]),
+    passes = Passes(config, Intake(sampled, reading, spill, ""), spill, "", lambda step: texts_of(compared[step]),
                     [None] * len(config.steps))
-    ledger = Ledger([step.kind for step in config.steps], examples=20)
+    ledger = Ledger([step.kind for step in config.steps], examples=20, source_of=_source_of(inputs))
     split = Split(config.validation_fraction)
     measured = BeforeAfter(config)
     kept = pa.concat_tables([DOCUMENTS.empty_table(), *flow(passes, ledger, measured)])
@@ -161,7 +171,8 @@ def preview(config: CorpusConfig, workspace: Workspace, limit: int = 1000) -> di
     sample = pa.table({"text": kept["text"], "split": pa.array(sides, pa.string())})
     found = measured.report(ledger)
     return {**summary(ledger, split), "skipped": _skipped(config, workspace),
-            "leak": leak(lambda: [sample], split.validation_bytes), "shares": passes.shares(), "bias": digest(found), "bias_report": found,
+            "leak": leak(lambda: [sample], split.validation_bytes), "shares": passes.shares(),
+            "bias": digest(found), "bias_report": found,
             "examples": kept.slice(0, 20).drop_columns("group").to_pylist(),
             "ledger": ledger.rows, "quarantine": ledger.quarantine, "problem": shortage(config, ledger, split),
             "files": num_files, "sampled": cut_short}
@@ -172,6 +183,7 @@ def flow(passes: Passes, ledger: Ledger, measured: BeforeAfter) -> Iterator[pa.T
     passes.settle()
     for _, shard in passes.documents(len(passes.steps), measured.entering(ledger.enter)):
         measured.went(shard)
+        ledger.after.add(shard)
         yield shard
     for rejected in passes.intake.rejected():
         ledger.reject(rejected)
@@ -218,28 +230,28 @@ def _as_read(source: Source) -> dict[str, Any]:
     return {name: value for name, value in source.dump().items() if name != "weight"}
 
 
-def _texts(references: Inputs) -> dict[str, Iterable[str]]:
-    """The texts of each reference, by its path."""
-    def texts(source: Source, found: list[File]) -> Iterator[str]:
-        first = ""
-        for document in (document for file in found for document in read(file)):
-            if isinstance(document, Rejected):
-                first = first or str(document)
-            else:
-                first = "-"
-                yield document.text
-        if first != "-":
-            raise UserError(f"{first or f'{source.path} holds no text; name another set'}.", where=source.path)
-
-    return {source.path: texts(source, found) for source, found in references}
+def _source_of(inputs: Inputs) -> dict[str, str]:
+    """The path of the source, as it was typed, that each file belongs to; the first one if several do."""
+    return {file.name: source.path for source, found in reversed(inputs) for file in found}
 
 
 def summary(ledger: Ledger, split: Split) -> dict[str, Any]:
-    """The dataset in figures: what is left, and how each step came to it."""
-    return {"documents": split.documents, "bytes": split.bytes, "train_documents": split.documents - split.validation,
+    """The dataset in figures, as the manifest holds them under "summary": what is left, and how it came to it.
+
+    documents, bytes, train_documents, val_documents, quarantined
+    steps      a `Tally.summary` for each step that is on, in their order, and tokens (see `in_tokens`)
+    lengths_read, lengths      histograms of characters, of all documents read and kept (see `Lengths.histogram`)
+    sources, signals, looked_at    before and after, see `profile.compared`; `languages` of a step that tells them
+                               is in its tally: {code: {documents_in, documents_out, bytes_in, bytes_out}}
+    lost       of a step that drops copies, in its tally: [{source, to, documents}], which source lost to which
+    skipped    what the sources hold besides: a `sources.Skipped` each, as a dict;  leak     see `leak.leak`
+    """
+    return in_tokens({
+            "documents": split.documents, "bytes": split.bytes, "train_documents": split.documents - split.validation,
             "val_documents": split.validation, "quarantined": ledger.quarantined,
             "steps": [tally.summary() for tally in ledger.tallies], "lengths": split.lengths.histogram(),
-            "lengths_read": ledger.read.histogram() if ledger.tallies else split.lengths.histogram()}
+            "lengths_read": ledger.read.histogram() if ledger.tallies else split.lengths.histogram(),
+            **compared(ledger.before if ledger.tallies else ledger.after, ledger.after)})
 
 
 def shortage(config: CorpusConfig, ledger: Ledger, split: Split) -> str:

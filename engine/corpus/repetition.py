@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from daft import Expression
 
+    from engine.corpus.ngrams import Runs
+
 def _share(default: float, words: str, *, advanced: bool = False) -> Any:
     return setting(default, f"{words}; 0 turns the rule off", ge=0, le=1, advanced=advanced)
 
@@ -89,19 +91,18 @@ class GopherRepetition(Step):
             if repeated:
                 suspect |= runs.repeated(min(repeated)) > min(repeated.values()) * runs.lengths
             for row in np.flatnonzero(suspect).tolist():
-                if why := self._why(runs.words(row), runs.lengths[row]):
+                if why := self._why(runs, row):
                     reasons[first + row] = why
         return with_reasons(batch, reasons)
 
-    def _why(self, words: list[str], characters: int) -> str | None:
-        """Why a document of these words and this many characters is dropped, exactly."""
-        from engine.corpus.ngrams import most_frequent, repeated
-
+    def _why(self, runs: Runs, text: int) -> str | None:
+        """Why one of the texts is dropped, exactly."""
+        characters = runs.lengths[text]
         for n, limit in self._limits("frequent"):
-            if most_frequent(words, n, self.min_times) > limit * characters:
+            if runs.most_frequent_of(text, n, self.min_times) > limit * characters:
                 return f"the most frequent {n} words in a row take more than {limit:.0%} of the characters"
         for n, limit in self._limits("repeated"):
-            if repeated(words, n) > limit * characters:
+            if runs.repeated_of(text, n) > limit * characters:
                 return f"more than {limit:.0%} of the characters are in repeated runs of {n} words"
         return None
 

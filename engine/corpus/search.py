@@ -27,7 +27,7 @@ def look(dataset: Path, examples: int = 20) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     shown: Counter[tuple[str, str, str]] = Counter()
     summary = files.read_json(dataset / files.MANIFEST)["summary"]
-    with readable(dataset):
+    with _readable(dataset):
         with pq.ParquetFile(dataset / "ledger.parquet") as file:
             for batch in file.iter_batches(batch_size=SCANNED):
                 kinds = zip(*(batch[name].to_pylist() for name in ("step", "action", "reason")), strict=True)
@@ -43,22 +43,24 @@ def look(dataset: Path, examples: int = 20) -> dict[str, Any]:
 
 
 def search(dataset: Path, step: str = "", reason: str = "", text: str = "", limit: int = 100, *, action: str = "",
-           cluster: int | None = None, skip: int = 0) -> list[dict[str, Any]]:
-    """Rows of a dataset's ledger, in its order, at most `limit` after the first `skip`: of this step and action,
-    with `reason` a part of their reason, and `text` a part of their id, source or excerpts; neither minds upper and
-    lower case.
+           cluster: int | None = None, source: str = "", kept_source: str = "",
+           skip: int = 0) -> list[dict[str, Any]]:
+    """Rows of a dataset's ledger, in its order, at most `limit` after the first `skip`: of this step, action and
+    cluster, with `reason` a part of their reason, `text` of their id, source or excerpts, `source` of their source,
+    `kept_source` of that of the document that stays in their place. None of the parts minds upper and lower case.
 
     Raises UserError if the ledger is damaged.
     """
     found: list[dict[str, Any]] = []
-    with readable(dataset), pq.ParquetFile(dataset / "ledger.parquet") as file:
+    with _readable(dataset), pq.ParquetFile(dataset / "ledger.parquet") as file:
         for batch in file.iter_batches(batch_size=SCANNED):
             holds = pa.array([True] * len(batch))
             for column, value in (("step", step), ("action", action), ("cluster", cluster)):
                 if value not in ("", None):
                     holds = pc.and_(holds, pc.fill_null(pc.equal(batch[column], value), False))
-            if reason:
-                holds = pc.and_(holds, _within(batch["reason"], reason))
+            for column, part in (("reason", reason), ("source", source), ("kept_source", kept_source)):
+                if part and column in batch.schema.names:    # a ledger may be older than the column
+                    holds = pc.and_(holds, _within(batch[column], part))
             if text:
                 holds = pc.and_(holds, pc.or_(pc.or_(_within(batch["id"], text), _within(batch["source"], text)),
                                               pc.or_(_within(batch["before"], text), _within(batch["after"], text))))
@@ -78,22 +80,35 @@ def clusters(dataset: Path, limit: int = 100) -> list[dict[str, Any]]:
     """
     made: dict[tuple[str, int], dict[str, Any]] = {}
     columns = ["step", "cluster", "kept", "id", "similarity"]
-    with readable(dataset), pq.ParquetFile(dataset / "ledger.parquet") as file:
+    with _readable(dataset), pq.ParquetFile(dataset / "ledger.parquet") as file:
         for batch in file.iter_batches(batch_size=SCANNED, columns=columns):
             for row in batch.filter(pc.is_valid(batch["cluster"])).to_pylist():
                 if row["id"] == row["kept"]:
-                    continue                          # with keep=all, what would have stayed has a row too
-                new = {"step": row["step"], "cluster": row["cluster"], "kept": row["kept"], "others": 0, "similarity": 1.0}
-                one = made.setdefault((row["step"], row["cluster"]), new)
+                    continue                          # with keep=all the one that stays has a row too
+                named = {name: row[name] for name in ("step", "cluster", "kept")}
+                one = made.setdefault((row["step"], row["cluster"]), {**named, "others": 0, "similarity": 1.0})
                 one["others"] += 1
                 one["similarity"] = min(one["similarity"], row["similarity"] if row["similarity"] is not None else 1.0)
     return sorted(made.values(), key=lambda one: (-one["others"], one["step"], one["cluster"]))[:limit]
 
 
+def history(dataset: Path, id: str) -> list[dict[str, Any]]:
+    """What happened to one document, and to the passages that were cut of it: its rows of the ledger, step by step.
+
+    Raises UserError if the ledger is damaged.
+    """
+    found: list[dict[str, Any]] = []
+    with readable(dataset), pq.ParquetFile(dataset / "ledger.parquet") as file:
+        for batch in file.iter_batches(batch_size=SCANNED):
+            own = pc.or_(pc.equal(batch["id"], id), pc.starts_with(batch["id"], f"{id}#"))
+            found += batch.filter(own).to_pylist()
+    return found
+
+
 def documents(dataset: Path, ids: set[str]) -> dict[str, dict[str, Any]]:
     """The documents of these ids that are in the dataset, such as those that were kept for their clusters."""
     wanted, found = pa.array(sorted(ids), pa.string()), {}
-    with readable(dataset):
+    with _readable(dataset):
         for path in sorted(dataset.glob("documents-*.parquet")):
             with pq.ParquetFile(path) as file:
                 for batch in file.iter_batches(batch_size=1024):
@@ -117,7 +132,7 @@ def _within(column: pa.Array, part: str) -> pa.Array:
 
 
 @contextmanager
-def readable(dataset: Path) -> Iterator[None]:
+def _readable(dataset: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:

@@ -32,12 +32,12 @@ _LIGHT = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1
 
 
 class Spill:
-    """Tables by mark and name. Without a `folder`, all stay in memory."""
+    """Tables by mark and name. Without a `folder`, all stay in memory; if it is `shared` with other processes, none."""
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, *, shared: bool = False) -> None:
         self.folder = folder
         self.used: list[str] = []
-        self._room = IN_MEMORY
+        self._room = -1 if shared else IN_MEMORY
         self._held: dict[tuple[str, str], pa.Table] = {}
 
     def get(self, mark: str, name: str, columns: list[str] | None = None) -> pa.Table | None:

@@ -80,6 +80,7 @@ class FineWeb(Step):
         punctuated = text.regexp_count(rf"(?m)\p{{Sentence_Terminal}}[{QUOTES})\]]*[^\S\n]*$")
         short = text.regexp_count(rf"(?m)^[^\S\n]*\S.{{0,{self.short_line - 1}}}$")
         ends = text.regexp_count("\n")
+        words = text.regexp_count(rf"[{UNSPACED}]|\w+(?:\.\w+)*|[^\w\s]")
         rules = {
             f"fewer than {self.min_punctuated_lines:.0%} of the lines end with punctuation":
                 (self.min_punctuated_lines, punctuated < self.min_punctuated_lines * lines),
@@ -89,6 +90,6 @@ class FineWeb(Step):
                 (self.max_line_characters, repeated_characters(text.regexp_split(r"\n(?:[^\S\n]*\n)*"))
                  > self.max_line_characters * (text.length() - ends)),
             f"more than {self.max_lines_a_word:g} line ends a word":
-                (self.max_lines_a_word, ends > self.max_lines_a_word * text.regexp_count(rf"[{UNSPACED}]|\w+|[^\w\s]")),
+                (self.max_lines_a_word, ends > self.max_lines_a_word * words),
         }
         return {reason: holds for reason, (limit, holds) in rules.items() if limit}

@@ -23,7 +23,7 @@ def card(config: ModelConfig, facts: Mapping[str, Any]) -> str:
     """The Markdown of README.md.
 
     `facts`: name, licence, parity (of `parity.compare`, with its costs), target, and what is known of
-    recipe, lineage and evaluation. A fact that is not there is not spoken of, except that no licence was given.
+    recipe, lineage, evaluation and energy. A fact that is not there is not spoken of, except that no licence was given.
     """
     recipe, parity = facts.get("recipe") or {}, facts["parity"]
     name, licence = str(facts["name"]), " ".join(str(facts.get("licence") or "").split())
@@ -40,6 +40,7 @@ def card(config: ModelConfig, facts: Mapping[str, Any]) -> str:
             ("context", f"{config.context_length:,} tokens"), ("head tied to the embedding", config.tied_embeddings)])),
         _section("Data", _data(recipe, facts.get("lineage") or {})),
         _section("Training", _training(recipe, config)),
+        _section("Energy", _energy(facts.get("energy") or {})),
         _section("Evaluation", _evaluation(facts.get("evaluation") or {})),
         _section("Same model in ONNX", _parity(parity)),
         _section("Smaller forms", _costs(parity.get("costs") or ())),
@@ -103,6 +104,16 @@ def _evaluation(report: Mapping[str, Any]) -> str:
         return ""
     tokens = f", {report['tokens']:,} tokens of it" if isinstance(report.get("tokens"), int) else ""
     return f"On text of the same corpus that was held out of training{tokens}:\n\n" + _table(rows)
+
+
+def _energy(energy: Mapping[str, Any]) -> str:
+    if not energy:
+        return ""
+    million = 1e6 / max(1, energy["tokens"])
+    return _table([
+        ("training", f"{energy['kwh']:.3g} kWh, {energy['value']}"), ("how", energy["why"]),
+        ("cost", f"{energy['cost']:.2g} {energy['currency']}"), ("emissions", f"{energy['co2e_kg']:.2g} kg CO2e"),
+        ("for a million tokens", f"{energy['kwh'] * million:.2g} kWh")])
 
 
 def _parity(parity: Mapping[str, Any]) -> str:

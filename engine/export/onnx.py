@@ -25,6 +25,7 @@ from engine.export.graph import CONTRIB, FLOAT, INT32, INT64, Graph
 from engine.export.heads import kernel_size, norm_eps, widen
 from engine.export.matrices import Matrices
 from engine.model import ModelConfig
+from engine.model.rope import stretch
 
 HIDDEN = -1e9   # finite: a row of pads alone must not become NaN, which would leak through the values
 
@@ -211,5 +212,7 @@ def rope(config: ModelConfig, size: int) -> tuple[np.ndarray, np.ndarray]:
     pairs = np.arange(0, config.head_size, 2, dtype=np.float32) / np.float32(config.head_size)
     frequency = np.zeros(size // 2, np.float32)
     frequency[:len(pairs)] = np.float32(1) / np.float32(config.rope_theta) ** pairs
+    if (factors := stretch(config)) is not None:
+        frequency[:len(pairs)] *= factors
     angles = np.outer(np.arange(config.context_length, dtype=np.float32), frequency)
     return np.cos(angles), np.sin(angles)

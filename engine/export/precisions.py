@@ -1,8 +1,9 @@
 """Precisions: the smaller forms of a model, each with the most that it may cost.
 
-The costs were measured on a trained model of 15.7M parameters: int8 raised the loss by 0.0002, int8_dynamic
-by 0.0006, int4 by less than noise with its head in 8 bits and by 0.0016 without. The limits below leave ten
-times that and more, and are far below what a broken file costs.
+The costs were measured. On a trained model of 15.7M parameters int8 raised the loss by 0.0002, int8_dynamic by
+0.0006, int4 by less than noise with its head in 8 bits; on one of 1M, where fewer numbers average out, int8 by
+nothing, int8_dynamic by 0.014 and int4 by 0.006. The limits leave twice the worst of these and more, and are far
+below what a broken file costs.
 """
 
 from __future__ import annotations
@@ -71,9 +72,9 @@ class Int8Dynamic(Precision):
 
     file = "model_quantized.onnx"
 
-    max_loss: float = _loss(0.02)
-    max_divergence: float = _divergence(0.02)
-    min_agreement: float = _agreement(0.93)
+    max_loss: float = _loss(0.03)
+    max_divergence: float = _divergence(0.03)
+    min_agreement: float = _agreement(0.85)
 
     def matrices(self) -> Matrices:
         from engine.export.matrices import Dynamic
@@ -93,7 +94,7 @@ class Int4(Precision):
                                        advanced=True)
     max_loss: float = _loss(0.05)
     max_divergence: float = _divergence(0.05)
-    min_agreement: float = _agreement(0.88)
+    min_agreement: float = _agreement(0.85)
 
     def matrices(self) -> Matrices:
         from engine.export.matrices import Blocks

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from engine import files
 from engine.config import UserError
 from engine.inference import bundle as folder_of
+from engine.inference.chat import render, template_of
 from engine.inference.sampling import cut, draw, softmax
 from engine.inference.session import Session
 from engine.inference.text import Writing
@@ -24,6 +27,7 @@ class Token:
     text: str                   # the characters that became certain with it; "" inside an unfinished character
     probability: float          # that the model gave it, before temperature and cuts
     alternatives: tuple[tuple[int, str, float], ...] = ()   # (id, text, probability), likeliest first, itself included
+    finish: str = ""            # of the last one: "stop" at the end of a text or a stop string, else "length"
 
 
 class Generator:
@@ -82,11 +86,23 @@ class Generator:
             others = self._likeliest(shares, alternatives)
             over = token in self.ends
             text = "" if over else writing.add(token)
-            over = over or writing.stopped or count == most
-            yield Token(token, text + (writing.end() if over else ""), float(shares[token]), others)
+            finish = "stop" if over or writing.stopped else "length" if count == most else ""
+            over = bool(finish)
+            rest = writing.end() if over else ""
+            # What was held back may hold the stop string.
+            finish = "stop" if writing.stopped else finish
+            yield Token(token, text + rest, float(shares[token]), others, finish)
             if over:
                 return
             unread = np.array([token])
+
+    def chat(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        """The prompt for an answer to messages ({"role", "content"}), by the model's own chat template."""
+        path = self.bundle / "tokenizer_config.json"
+        settings = files.read_json(path) if path.is_file() else {}
+        named = {name: settings[name] for name in ("bos_token", "eos_token", "pad_token", "unk_token")
+                 if isinstance(settings, dict) and isinstance(settings.get(name), str)}
+        return render(template_of(self.bundle), messages, named, str(path))
 
     def encode(self, prompt: str) -> np.ndarray:
         """The token ids (T,) of a prompt; an empty one begins a new text. UserError if it fills the context."""

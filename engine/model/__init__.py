@@ -62,6 +62,15 @@ class ModelConfig(Config):
                               advanced=True)
     position: Literal["rope", "learned"] = setting("rope", "How a token knows its place", advanced=True)
     rope_theta: float = setting(10_000.0, "Base of RoPE's wavelengths", gt=1, advanced=True)
+    rope_scaling: Literal["none", "linear", "llama3"] = setting(
+        "none", "How RoPE was stretched over a longer context than the model was first trained on", advanced=True)
+    rope_factor: float = setting(1.0, "How many times RoPE's slow waves are longer", ge=1, le=4096, advanced=True)
+    rope_original_context: int = setting(8192, "Context that the model was first trained on; of llama3 scaling", ge=8,
+                                         le=1_048_576, unit="tokens", advanced=True)
+    rope_low_waves: float = setting(1.0, "Waves with fewer turns in that context are stretched; of llama3 scaling",
+                                    gt=0, le=1024, advanced=True)
+    rope_high_waves: float = setting(4.0, "Waves with more turns are not stretched; of llama3 scaling", gt=0, le=1024,
+                                     advanced=True)
     mlp: Literal["swiglu", "gelu"] = setting("swiglu", "Kind of MLP", advanced=True)
     qk_norm: bool = setting(False, "Whether queries and keys are normalised in each head", advanced=True)
     attention_bias: bool = setting(False, "Whether the attention's projections add a bias", advanced=True)
@@ -87,6 +96,12 @@ class ModelConfig(Config):
                                         f"choose {_divisors(heads)}")
         if self.position == "rope" and self.head_size % 2:
             raise wrong("head_size", f"is {self.head_size}, and RoPE turns pairs; choose an even number")
+        if self.rope_scaling == "llama3" and self.rope_low_waves >= self.rope_high_waves:
+            raise wrong("rope_high_waves", f"is {self.rope_high_waves:g}; it must be more than rope_low_waves "
+                                           f"{self.rope_low_waves:g}")
+        if self.rope_scaling != "none" and self.position != "rope":
+            raise wrong("rope_scaling", f"is {self.rope_scaling}, but a {self.family} model has no RoPE; "
+                                        "choose another family or none")
         for name, value in FAMILIES[self.family].items():
             if getattr(self, name) != value and (self.family, name) not in FREE:
                 raise wrong(name, f"is {getattr(self, name)}, but a {self.family} model has {value}; "
@@ -108,6 +123,10 @@ class ModelConfig(Config):
         filled |= {"hidden_size": SIZES[self.size][1], "num_heads": SIZES[self.size][2]}
         return {k: v for k, v in values.items() if k in ("family", "size", "vocab_size") or filled.get(k, ...) != v}
 
+
+UNSTRETCHED = {"rope_scaling": "none", "rope_factor": 1.0, "rope_original_context": 8192, "rope_low_waves": 1.0,
+               "rope_high_waves": 4.0}
+"""What no size changes: models of one's own are trained on the context that they have."""
 
 FREE = {("llama", "attention_bias"), ("llama", "mlp_bias"), ("qwen3", "attention_bias"),
         *((family, name) for family in FAMILIES for name in ("norm_eps", "rope_theta"))}
@@ -131,7 +150,7 @@ def preset(family: str, size: str, given: dict[str, Any]) -> dict[str, Any]:
         **FAMILIES[family],
         "num_layers": layers, "hidden_size": width, "num_heads": heads,
         "num_kv_heads": heads if family == "gpt2" else kv_heads,
-        **head_size, "context_length": context, "tied_embeddings": tied, "dropout": 0.0,
+        **UNSTRETCHED, **head_size, "context_length": context, "tied_embeddings": tied, "dropout": 0.0,
         # 8/3 of the width keeps SwiGLU's three matrices at the parameters of GELU's two (Shazeer 2020).
         "intermediate_size": 4 * width if gelu else -(-8 * width // 3 // 32) * 32,
     }

@@ -34,14 +34,17 @@ def norm(config: ModelConfig, size: int) -> nn.Module:
     return RMSNorm(size, config.norm_eps)
 
 
-def angles(positions: Tensor, head_size: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of RoPE's angles (Su et al. 2021): pair i turns by position / theta^(2i/s).
+def angles(positions: Tensor, head_size: int, theta: float, stretch: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of RoPE's angles (Su et al. 2021): pair i turns by position / theta^(2i/s) * stretch_i.
 
     `positions` (B, T), a batch of 1 for all rows -> two tensors (B, 1, T, s/2), float32 whatever the
     precision of the model, since bf16 cannot tell position 257 from 258.
     """
     pairs = torch.arange(0, head_size, 2, device=positions.device, dtype=torch.float32)          # (s/2)
-    turn = positions[:, None, :, None].float() * (1.0 / theta ** (pairs / head_size))            # (B, 1, T, s/2)
+    frequency = 1.0 / theta ** (pairs / head_size)
+    if stretch is not None:
+        frequency = frequency * stretch
+    turn = positions[:, None, :, None].float() * frequency                                       # (B, 1, T, s/2)
     return turn.cos(), turn.sin()
 
 

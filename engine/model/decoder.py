@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from engine.config import UserError
 from engine.model import ModelConfig
 from engine.model.blocks import Block, Cache, angles, norm
+from engine.model.rope import stretch
 
 __all__ = ["Cache", "Decoder"]
 
@@ -28,6 +29,8 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        found = stretch(config)
+        self.stretch = None if found is None else found.tolist()    # numbers: a buffer would be saved, or left on meta
         learned = config.position == "learned"
         self.positions = nn.Embedding(config.context_length, config.hidden_size) if learned else None
         self.dropout = nn.Dropout(config.dropout)
@@ -81,7 +84,8 @@ class Decoder(nn.Module):
         if self.positions is not None:
             x = x + self.positions(position_ids)
         else:
-            turn = angles(position_ids, self.config.head_size, self.config.rope_theta)
+            factors = None if self.stretch is None else torch.tensor(self.stretch, device=x.device)
+            turn = angles(position_ids, self.config.head_size, self.config.rope_theta, factors)
         mask = _mask(attention_mask, past, new, input_ids.device) if documents is None else _within(documents)
         x = self.dropout(x)
         for number, block in enumerate(self.blocks):

@@ -146,11 +146,18 @@ def load(folder: Path, device: str | torch.device = "cpu") -> Decoder:
     for path in _weight_files(folder):
         for name, tensor in _read(path, config, wanted).items():
             found[name] = tensor.to(device=device, dtype=torch.float32)
+    if config.attention_bias:   # of Qwen2, whose attention has no bias on its output
+        found |= {name: torch.zeros_like(like, device=device) for name, like in wanted.items()
+                  if name.endswith("self_attn.o_proj.bias") and name not in found and _is_qwen2(folder)}
     if missing := [name for name in wanted if name not in found]:
         raise UserError(f"{folder} lacks the tensor {missing[0]}{_and_more(missing)}, which its config.json asks for; "
                         "restore the weights.", where=str(folder))
     model.load_state_dict(from_published(config, found), assign=True)
     return model
+
+
+def _is_qwen2(folder: Path) -> bool:
+    return files.read_json(folder / "config.json").get("model_type") == "qwen2"
 
 
 def _weight_files(folder: Path) -> list[Path]:

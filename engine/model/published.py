@@ -14,6 +14,10 @@ from engine.model import SIZES, ModelConfig
 CLASSES = {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM", "gpt2": "GPT2LMHeadModel"}
 """The class of transformers that each family is."""
 
+ALIKE = {"qwen2": "llama", "mistral": "llama"}
+"""Published architectures that are one of our families with other numbers: Qwen2's attention adds a bias to queries,
+keys and values but not to its output, which is a bias of zeros here; Mistral's window is as long as a context."""
+
 ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>")
 """How tokenizers call the token that ends a text."""
 
@@ -36,12 +40,22 @@ def published_config(config: ModelConfig, end: int | None = None) -> dict[str, A
              "num_hidden_layers": config.num_layers, "num_attention_heads": config.num_heads,
              "num_key_value_heads": config.num_kv_heads, "head_dim": config.head_size,
              "intermediate_size": config.intermediate_size, "hidden_act": "silu", "rms_norm_eps": config.norm_eps,
-             "rope_theta": config.rope_theta,
-             "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+             "rope_theta": config.rope_theta, **_rope_words(config),
              "attention_bias": config.attention_bias, "attention_dropout": config.dropout}
     if config.family == "qwen3":
         return {**shape, "use_sliding_window": False, "sliding_window": None}
     return {**shape, "mlp_bias": config.mlp_bias}
+
+
+def _rope_words(config: ModelConfig) -> dict[str, Any]:
+    scaling: dict[str, Any] = {"rope_type": "default"}
+    if config.rope_scaling != "none":
+        scaling = {"rope_type": config.rope_scaling, "factor": config.rope_factor}
+    if config.rope_scaling == "llama3":
+        scaling |= {"low_freq_factor": config.rope_low_waves, "high_freq_factor": config.rope_high_waves,
+                    "original_max_position_embeddings": config.rope_original_context}
+    words: dict[str, Any] = {"rope_parameters": {**scaling, "rope_theta": config.rope_theta}}
+    return words if config.rope_scaling == "none" else {**words, "rope_scaling": scaling}
 
 
 def config_from(folder: Path) -> ModelConfig:
@@ -53,12 +67,16 @@ def config_from(folder: Path) -> ModelConfig:
     values = files.read_json(path)
     if not isinstance(values, dict):
         raise UserError(f"{path} holds no settings; restore it.", where=str(path))
-    family = values.get("model_type")
-    if family not in CLASSES:
-        raise UserError(f"{path} describes a model of type {family!r}; known are {', '.join(CLASSES)}.",
+    stated = values.get("model_type")
+    family = ALIKE.get(stated, stated) if isinstance(stated, str) else stated
+    if not isinstance(family, str) or family not in CLASSES:
+        known = ", ".join([*CLASSES, *ALIKE])
+        raise UserError(f"{path} describes a model of type {stated!r}{_how_it_differs(values)}; known are {known}.",
                         where=str(path))
     _only_what_we_compute(path, family, values)
     numbers = _gpt2(path, values) if family == "gpt2" else _llama(path, family, values)
+    if stated == "qwen2":
+        numbers["attention_bias"] = True
     size = _nearest(numbers["num_layers"], numbers["hidden_size"])
     return read(ModelConfig, {"family": family, "size": size, **numbers}, str(path))
 
@@ -66,12 +84,14 @@ def config_from(folder: Path) -> ModelConfig:
 def _llama(path: Path, family: str, values: dict[str, Any]) -> dict[str, Any]:
     """Llama's and Qwen3's words; what is left out means what their classes take it to mean."""
     heads, width = _whole(path, "num_attention_heads", values), _whole(path, "hidden_size", values)
-    theta = (values.get("rope_parameters") or {}).get("rope_theta") or values.get("rope_theta") or 10_000.0
+    rope = _rope(values)
+    theta = rope.get("rope_theta") or values.get("rope_theta") or 10_000.0
+    context = _stated(path, values, "max_position_embeddings")
     own_head = 128 if family == "qwen3" else width // heads
     kv_heads = values.get("num_key_value_heads", 32 if family == "qwen3" else heads) or heads
     numbers = {
         "vocab_size": _stated(path, values, "vocab_size"),
-        "context_length": _stated(path, values, "max_position_embeddings"),
+        "context_length": _window(values, context), **_scaling(path, rope),
         "num_layers": _whole(path, "num_hidden_layers", values), "hidden_size": width,
         "num_heads": heads, "num_kv_heads": kv_heads,
         "head_size": values.get("head_dim") or own_head,
@@ -81,6 +101,51 @@ def _llama(path: Path, family: str, values: dict[str, Any]) -> dict[str, Any]:
         "attention_bias": values.get("attention_bias", False), "dropout": values.get("attention_dropout", 0.0),
     }
     return numbers if family == "qwen3" else {**numbers, "mlp_bias": values.get("mlp_bias", False)}
+
+
+def _rope(values: dict[str, Any]) -> dict[str, Any]:
+    """RoPE's settings: transformers 5 writes rope_parameters, everything older rope_scaling."""
+    found = values.get("rope_parameters") or values.get("rope_scaling") or {}
+    found = dict(found) if isinstance(found, dict) else {"rope_type": str(found)}
+    return {**found, "rope_type": found.get("rope_type", found.get("type", "default"))}
+
+
+def _scaling(path: Path, rope: dict[str, Any]) -> dict[str, Any]:
+    """Within the context that it was trained on, dynamic scaling changes nothing, and our contexts end there."""
+    if rope["rope_type"] in ("default", "dynamic"):
+        return {}
+    found = {"rope_scaling": rope["rope_type"], "rope_factor": _stated(path, rope, "factor")}
+    if rope["rope_type"] == "llama3":
+        found |= {"rope_original_context": _stated(path, rope, "original_max_position_embeddings"),
+                  "rope_low_waves": _stated(path, rope, "low_freq_factor"),
+                  "rope_high_waves": _stated(path, rope, "high_freq_factor")}
+    return found
+
+
+def _window(values: dict[str, Any], context: Any) -> Any:
+    """Mistral's context ends with its sliding window: so far, what it sees is what full attention sees."""
+    window = values.get("sliding_window") if values.get("model_type") == "mistral" else None
+    return min(context, window) if isinstance(window, int) and isinstance(context, int) else context
+
+
+DIFFERENCES = {
+    "num_local_experts": "a mixture of experts", "num_experts": "a mixture of experts",
+    "n_routed_experts": "a mixture of experts", "kv_lora_rank": "latent attention",
+    "state_size": "state-space blocks", "ssm_state_size": "state-space blocks", "d_state": "state-space blocks",
+    "attn_logit_softcapping": "capped attention scores", "final_logit_softcapping": "capped logits",
+    "use_parallel_residual": "attention and MLP side by side", "parallel_attn": "attention and MLP side by side",
+    "alibi": "ALiBi in place of RoPE", "no_rope_layers": "layers without positions",
+    "partial_rotary_factor": "RoPE on a part of each head", "rotary_dim": "RoPE on a part of each head",
+    "is_encoder_decoder": "an encoder", "vision_config": "images", "audio_config": "sound",
+    "residual_multiplier": "a scaled stream", "logit_scale": "scaled logits", "clip_qkv": "clipped queries",
+    "relative_attention_num_buckets": "relative positions", "sliding_window_pattern": "a window that slides",
+}
+"""Words of config.json that other architectures state, and what they stand for."""
+
+
+def _how_it_differs(values: dict[str, Any]) -> str:
+    found = dict.fromkeys(words for name, words in DIFFERENCES.items() if values.get(name))
+    return f", which has {' and '.join(found)}" if found else ""
 
 
 def _gpt2(path: Path, values: dict[str, Any]) -> dict[str, Any]:
@@ -96,15 +161,18 @@ def _gpt2(path: Path, values: dict[str, Any]) -> dict[str, Any]:
 
 def _only_what_we_compute(path: Path, family: str, values: dict[str, Any]) -> None:
     """Refuse the options of the published classes that would make our logits silently differ from theirs."""
-    rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
-    rope_type = rope.get("rope_type", rope.get("type", "default")) if isinstance(rope, dict) else rope
+    rope_type = _rope(values)["rope_type"]
     activation = values.get("activation_function", "gelu_new") if family == "gpt2" else values.get("hidden_act", "silu")
     layers = values.get("layer_types") or []
+    # Inside its window, which ends the context here, sliding attention is the whole.
+    whole = {"full_attention"} | ({"sliding_attention"} if values.get("model_type") == "mistral" else set())
     asked: dict[str, tuple[Any, tuple[Any, ...]]] = {
-        "rope_type": (rope_type, ("default",)),
+        "rope_type": (rope_type, ("default", "linear", "dynamic", "llama3")),
+        "partial_rotary_factor": (values.get("partial_rotary_factor", _rope(values).get("partial_rotary_factor", 1.0)),
+                                  (1.0,)),
         "activation": (activation, ("gelu_new", "gelu_pytorch_tanh") if family == "gpt2" else ("silu", "swish")),
         "quantization_config": (values.get("quantization_config"), (None,)),
-        "layer_types": (sorted(set(layers) - {"full_attention"}), ([],)),
+        "layer_types": (sorted(set(map(str, layers)) - whole), ([],)),
         "use_sliding_window": (bool(values.get("use_sliding_window")), (False,)),
         "add_cross_attention": (bool(values.get("add_cross_attention")), (False,)),
         "scale_attn_weights": (values.get("scale_attn_weights", True), (True,)),
@@ -158,6 +226,7 @@ def sidecars(config: ModelConfig, tokenizer: Path) -> dict[str, str]:
     made = {"tokenizer.json": tokenizer.read_text(encoding="utf-8")}
     for name, value in (("tokenizer_config.json", settings), ("special_tokens_map.json", tokens)):
         beside = tokenizer.with_name(name)
-        made[name] = (beside.read_text(encoding="utf-8") if beside.exists()
-                      else json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        known = files.read_json(beside) if beside.exists() else {}
+        merged = {**value, **known} if isinstance(known, dict) else value
+        made[name] = json.dumps(merged, indent=2, ensure_ascii=False) + "\n"
     return made

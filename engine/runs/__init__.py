@@ -16,6 +16,7 @@ from engine import __version__, files
 from engine.config import UserError
 from engine.recipe import Recipe
 from engine.runs.folder import Run, Status
+from engine.runs.history import foretell
 from engine.runs.launch import launch
 from engine.workspace import Workspace, slug
 
@@ -44,6 +45,7 @@ def create(recipe: Recipe, workspace: Workspace | None = None) -> Run:
                                              "seed": recipe.seed})
     files.write_json(path / "status.json", asdict(Status(created=time.time(), host=platform.node())))
     run.event("state", state="queued")
+    foretell(run, recipe, workspace)
     return run
 
 

@@ -27,6 +27,8 @@ from engine.progress import Stopped
 from engine.recipe import Recipe
 from engine.runs import checkpoint
 from engine.runs.checkpoint import Position
+from engine.runs.doctor import Doctor
+from engine.runs.energy import Meter
 from engine.runs.metrics import Metrics
 from engine.stages.base import NotFinite, Stage
 from engine.tokens import tokenizer as bpe
@@ -44,13 +46,15 @@ class Boundary(lightning.Callback):
     """Keeps the run folder truthful at every step boundary."""
 
     def __init__(self, worker: Worker, recipe: Recipe, stage: Stage, data: TokenData, tokenizer: Path,
-                 position: Position, begun: Path | None) -> None:
+                 position: Position, begun: Path | None, meter: Meter, doctor: Doctor) -> None:
         self.worker, self.run, self.recipe, self.stage, self.data = worker, worker.run, recipe, stage, data
         self.tokenizer_path, self.tokenizer = tokenizer, bpe.load(tokenizer)
         self.position, self.begun = position, begun
         self.metrics = Metrics(self.run, position.tokens)
+        self.meter, self.doctor = meter, doctor
         self.seen = self.saved = position.step
         self.logged = -math.inf
+        self.left = math.nan  # when training went on after the last boundary
         # Lightning puts a handler of its own before the worker's, which would leave in mid-accumulation.
         self.handler = signal.getsignal(signal.SIGTERM)
 
@@ -63,14 +67,22 @@ class Boundary(lightning.Callback):
         else:
             # What would fail at the first validation, such as memory, fails now.
             self.stage.validate(islice(self.data.val_dataloader(), 2))
-        self.metrics.go_on()
+        self._go_on()
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any, **__: Any) -> None:
+    def on_train_batch_start(self, *_: Any, **__: Any) -> None:
+        self.metrics.waited(time.perf_counter() - self.left)
+
+    def on_train_batch_end(self, *given: Any, **named: Any) -> None:
+        self._boundary(*given, **named)
+        self.left = time.perf_counter()
+
+    def _boundary(self, trainer: lightning.Trainer, *_: Any, **__: Any) -> None:
         if self.stage.steps == self.seen:
             return  # amid an accumulation
         step = self.seen = self.stage.steps
         train, asked = self.recipe.train, self._asked()
-        ends, stops = step == train.max_steps, "stop" in asked and step < train.max_steps
+        last = step == train.max_steps
+        ends, stops = last, "stop" in asked and not last
         saves = ends or step % train.checkpoint_every == 0
         validates = saves or step % train.validate_every == 0
         samples = "sample" in asked or (train.sample_every and (ends or step % train.sample_every == 0))
@@ -80,6 +92,10 @@ class Boundary(lightning.Callback):
             return
         with evaluated(trainer.optimizers[0]):
             val_loss = self._validate() if validates else None
+            if validates and not last and train.patience and self.doctor.stale >= train.patience:
+                ends, trainer.should_stop = True, True
+                self._advise(step, "early stop", f"Training ended at step {step} of {train.max_steps}: the last "
+                             f"{train.patience} validations were no better than the best one before (train.patience).")
             if samples:
                 self._sample()
         if stops:
@@ -87,11 +103,12 @@ class Boundary(lightning.Callback):
         elif "pause" in asked and not ends:
             self._save(trainer.optimizers[0], val_loss)
             stops = self._stopped_while_paused()
-        if saves or stops or "checkpoint" in asked:
+            self.meter.go_on()
+        if saves or ends or stops or "checkpoint" in asked:
             self._save(trainer.optimizers[0], val_loss, must=ends or stops)
         if stops:
             raise Stopped
-        self.metrics.go_on()
+        self._go_on()
 
     def on_exception(self, trainer: lightning.Trainer, *_: Any, **__: Any) -> None:
         self.metrics.write()
@@ -113,11 +130,31 @@ class Boundary(lightning.Callback):
         bad = self.metrics.write()
         if bad is not None:
             raise NotFinite(bad)
+        if time.monotonic() >= self.meter.due or step == self.recipe.train.max_steps:
+            self._measure(step)
         loss, speed, of = self.metrics.loss, self.metrics.speed, self.recipe.train.max_steps
         self.worker.tell(step, of, f"loss {loss:.3f}, {speed:,.0f} tokens/s")
         if time.monotonic() - self.logged >= LOG_SECONDS:
             self.logged = time.monotonic()
             print(f"step {step} of {of}: loss {loss:.4f}, {speed:,.0f} tokens/s", flush=True)
+
+    def _go_on(self) -> None:
+        self.metrics.go_on()
+        self.left = time.perf_counter()
+
+    def _measure(self, step: int) -> None:
+        """The gauges' row, and what the doctor says to all rows since the one before."""
+        self.metrics.row(**self.meter.read(step, self.stage.tokens, self.metrics.speed))
+        self._consult()
+
+    def _consult(self) -> None:
+        rows, self.metrics.fresh = self.metrics.fresh, []
+        for advice in self.doctor.look(rows):
+            self._advise(advice.step, advice.what, advice.sentence)
+
+    def _advise(self, step: int, what: str, sentence: str) -> None:
+        print(f"advice: {sentence}", flush=True)
+        self._event("advice", step=step, what=what, sentence=sentence)
 
     def _validate(self) -> float:
         stage, looked_at = self.stage, self.data.validation()
@@ -125,7 +162,8 @@ class Boundary(lightning.Callback):
         bits = bits_per_byte(loss, looked_at.num_tokens, looked_at.num_bytes)
         self.metrics.row(**{"step": stage.steps, "time": time.time(), "tokens": stage.tokens, "val/loss": loss,
                             "val/perplexity": math.exp(min(loss, 700.0)), "val/bits_per_byte": bits,
-                            "memory/peak_gib": _peak_gib(stage.device)})
+                            "memory/peak_gib": peak_gib(stage.device)})
+        self._consult()
         print(f"step {stage.steps}: validation loss {loss:.4f}, {bits:.4f} bits per byte", flush=True)
         return loss
 
@@ -174,7 +212,50 @@ class Boundary(lightning.Callback):
             print(f"event not written: {problem}: {facts}", flush=True)
 
 
-def _peak_gib(device: torch.device) -> float:
+class Timing(lightning.Callback):
+    """Times the steps of a short training and ends it after `steps` or `seconds`; the first few warm up.
+
+    One look without learning comes first, as in every run, since it may be what takes the most memory.
+    """
+
+    WARM = 3
+
+    def __init__(self, worker: Worker, stage: Stage, batch: Any, steps: int, seconds: float) -> None:
+        self.worker, self.stage, self.batch, self.steps, self.seconds = worker, stage, batch, steps, seconds
+        self.ends: list[float] = []
+        self.look_seconds = 0.0
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        for _ in range(2):  # the first warms up
+            begun = time.perf_counter()
+            self.stage.validate([self.batch])
+            self.look_seconds = time.perf_counter() - begun
+        self.ends.append(self._now())
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any, **__: Any) -> None:
+        if self.stage.steps < len(self.ends):
+            return  # amid an accumulation
+        self.ends.append(self._now())
+        self.worker.progress(self.stage.steps, self.steps, "measuring")
+        if self.counted >= self.WARM and self.ends[-1] - self.ends[0] > self.seconds:
+            trainer.should_stop = True
+
+    @property
+    def counted(self) -> int:
+        return max(0, len(self.ends) - 1 - self.WARM)
+
+    @property
+    def step_seconds(self) -> float:
+        """The mean of the steps after the warm ones; what a run pays is their sum, slow ones too."""
+        return (self.ends[-1] - self.ends[self.WARM]) / max(1, self.counted)
+
+    def _now(self) -> float:
+        if self.stage.device.type == "cuda":
+            torch.cuda.synchronize(self.stage.device)
+        return time.perf_counter()
+
+
+def peak_gib(device: torch.device) -> float:
     """Most memory that this process held: on the GPU, or in all (Linux tells it in KiB)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30

@@ -4,6 +4,7 @@
     status.json    where it stands; replaced atomically   manifest.json  last: what was made
     metrics.jsonl  what plots read                        events.jsonl   what the timeline reads
     log.txt        stdout and stderr                      requests/      dropped by any viewer
+    plan.json      what was foretold
     checkpoints/step-000500/                              lock           held by the worker
 
 One worker writes, any number of viewers read. The worker holds a lock on `lock` for as long as it

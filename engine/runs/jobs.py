@@ -25,6 +25,14 @@ TOLD = 3  # broken records that are named in the timeline; the dataset's quarant
 JOBS: Table[Callable[[Worker, Recipe], Recipe]] = Table("job")
 
 
+@JOBS.add("probe")
+def probe(worker: Worker, recipe: Recipe) -> Recipe:
+    from engine.runs.probe import probe as measure
+
+    measure(worker, recipe)
+    return recipe
+
+
 @JOBS.add("curate")
 def curate(worker: Worker, recipe: Recipe) -> Recipe:
     _dataset(worker, recipe)
@@ -62,6 +70,7 @@ def evaluate(worker: Worker, recipe: Recipe) -> Recipe:
 @JOBS.add("export")
 def export(worker: Worker, recipe: Recipe) -> Recipe:
     from engine.export.bundle import export as make
+    from engine.runs.energy import account
 
     source = _source(worker, recipe)
     lineage = {**source.made(), "run": source.name}
@@ -70,7 +79,8 @@ def export(worker: Worker, recipe: Recipe) -> Recipe:
         _checkpoint(worker, recipe, recipe.export.checkpoint), recipe.export,
         worker.workspace.place("bundles") / source.name, worker.progress,
         facts={"recipe": recipe.dump(), "lineage": lineage,
-               "evaluation": files.read_json(evaluation) if evaluation.exists() else {}},
+               "evaluation": files.read_json(evaluation) if evaluation.exists() else {},
+               "energy": account(source.rows("metrics")[0], source.rows("events")[0])},
         held_out=worker.workspace.path / lineage["tokens"] if "tokens" in lineage else None,
     )
     worker.run.event("parity", **parity)

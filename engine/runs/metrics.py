@@ -20,13 +20,16 @@ class Metrics:
     """Holds the rows of the last moments back, and writes them as whole lines.
 
     Reading a loss waits for the device, so it is read when rows are written, not at each step.
-    Tokens per second are the mean over the rows written together, and leave out what is not training.
+    Tokens per second, and the share of the time spent waiting for batches, are means over the rows written together,
+    and leave out what is not training. `fresh` holds the rows written since somebody emptied it.
     """
 
     def __init__(self, run: Run, tokens: int) -> None:
         self.run = run
         self.speed = self.loss = math.nan  # of the last rows written
+        self.fresh: list[dict[str, Any]] = []
         self._held: list[tuple[Step, float]] = []
+        self._waited = 0.0
         self._tokens = tokens
         self._begun = self._due = time.perf_counter()
 
@@ -34,6 +37,10 @@ class Metrics:
         """Take in the row of a step; True if it is time to write."""
         self._held.append((step, time.time()))
         return time.perf_counter() - self._due >= WRITE_SECONDS
+
+    def waited(self, seconds: float) -> None:
+        """The next batch was waited for."""
+        self._waited += seconds
 
     def write(self) -> int | None:
         """Write the rows held. Returns the number of a step whose loss or gradient was not finite, if there is one."""
@@ -46,20 +53,22 @@ class Metrics:
         norms = torch.stack([step.grad_norm for step in steps]).tolist()
         self._due = time.perf_counter()
         self.speed = (steps[-1].tokens - self._tokens) / max(1e-9, self._due - self._begun)
+        share = min(1.0, self._waited / max(1e-9, self._due - self._begun))
         rows: list[dict[str, Any]] = []
         for (step, moment), loss, norm in zip(self._held, losses, norms, strict=True):
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 self._put(rows)
                 return step.number
             rows.append({"step": step.number, "time": moment, "tokens": step.tokens, "train/loss": loss,
-                         "train/lr": step.lr, "train/grad_norm": norm, "speed/tokens_per_second": self.speed})
+                         "train/lr": step.lr, "train/grad_norm": norm, "speed/tokens_per_second": self.speed,
+                         "speed/data_wait": share, **({"train/skipped": 1} if step.skipped else {})})
             self.loss = loss
         self._put(rows)
         return None
 
     def go_on(self) -> None:
         """What took place since the last `write` was no training; count from now on."""
-        self._begun = time.perf_counter()
+        self._begun, self._waited = time.perf_counter(), 0.0
 
     def row(self, **facts: Any) -> None:
         """Write one row of something else, such as a validation."""
@@ -68,7 +77,7 @@ class Metrics:
     def _put(self, rows: list[dict[str, Any]]) -> None:
         if self._write(rows):
             self._tokens, self._begun = self._held[-1][0].tokens, self._due
-            self._held = []
+            self._held, self._waited = [], 0.0
 
     def _write(self, rows: list[dict[str, Any]]) -> bool:
         try:
@@ -76,6 +85,7 @@ class Metrics:
         except OSError as problem:  # a full disk must not end a training that can still save itself
             print(f"metrics not written: {problem}", flush=True)
             return False
+        self.fresh += rows
         return True
 
 

@@ -19,12 +19,14 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from engine import files, hardware
 from engine.config import UserError
 from engine.model.decoder import Decoder
+from engine.plan import prices
 from engine.progress import Stopped
 from engine.recipe import Recipe
 from engine.runs import checkpoint
 from engine.runs.callbacks import Boundary
 from engine.runs.checkpoint import Position
-from engine.runs.doctor import not_finite
+from engine.runs.doctor import Doctor, not_finite
+from engine.runs.energy import Meter, spent
 from engine.runs.metrics import cut
 from engine.stages.base import NotFinite, Stage, Step
 from engine.tokens.batches import TokenData
@@ -45,7 +47,12 @@ def train(worker: Worker, recipe: Recipe, tokens: Path) -> Path:
     position = checkpoint.position(begun) if begun else Position()
     if position.step >= recipe.train.max_steps:
         return checkpoint.best(run)
+    used = spent(run)
     cut(run, position.step)
+    doctor = Doctor(recipe, run.rows("metrics")[0], {event["what"]: event["step"] for event in run.rows("events")[0]
+                                                     if event.get("kind") == "advice" and "what" in event})
+    if begun and 0 < recipe.train.patience <= doctor.stale:
+        return checkpoint.best(run)
 
     hardware.keep_freed_memory()
     machine = run.path / "machine.json"
@@ -57,11 +64,16 @@ def train(worker: Worker, recipe: Recipe, tokens: Path) -> Path:
         checkpoint.restore_model(begun, model)
     stage = recipe.stage.module()(model, recipe.stage, recipe.train, recipe.optim, recipe.schedule, recipe.seed)
     stage.steps, stage.tokens = position.step, position.tokens
+    if stage.spikes is not None:
+        for row in list(doctor.steps)[-128:]:
+            stage.spikes.found(row["train/loss"], row["train/grad_norm"])
     data = TokenData(tokens, recipe.model.context_length, recipe.train.micro_batch_size, recipe.seed,
                      first_batch=position.step * recipe.train.accumulation,
                      validation_batches=recipe.train.validation_batches, packing=recipe.tokens.packing,
                      document_mask=recipe.tokens.document_mask)
-    boundary = Boundary(worker, recipe, stage, data, tokens / "tokenizer.json", position, begun)
+    meter = Meter(position.device, prices.load(worker.workspace), used)
+    worker.resolved(setting="energy", value=meter.value, why=meter.method, currency=meter.prices.currency)
+    boundary = Boundary(worker, recipe, stage, data, tokens / "tokenizer.json", position, begun, meter, doctor)
     fit(worker, recipe, position, stage, data, boundary)
     return checkpoint.best(run)
 
@@ -110,7 +122,7 @@ def settle(worker: Worker, recipe: Recipe, position: Position) -> Position:
     return replace(position, device=device, precision=precision, matmul_precision=matmul)
 
 
-def fit(worker: Worker, recipe: Recipe, position: Position, stage: Stage, data: TokenData,
+def fit(worker: Worker, recipe: Recipe, position: Position, stage: Stage, data: TokenData | Any,
         boundary: lightning.Callback) -> None:
     """Lightning's loop, and its ends in our words."""
     before = torch.get_float32_matmul_precision()
@@ -118,7 +130,7 @@ def fit(worker: Worker, recipe: Recipe, position: Position, stage: Stage, data: 
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"lightning\.")  # of what we do on purpose
-            _lightning(worker.run.path, recipe, position, boundary).fit(stage, datamodule=data)
+            _lightning(worker.run.path, recipe, position, boundary).fit(stage, data)
     except NotFinite as problem:
         if isinstance(boundary, Ranging):
             boundary.take(stage.last)  # it looked for where the loss breaks

@@ -48,6 +48,11 @@ class TrainConfig(Config):
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where to train; auto takes a GPU if there is one")
     validate_every: int = setting(100, "Steps between two looks at the validation loss", ge=1, unit="steps")
     validation_batches: int = setting(20, "Micro-batches of validation text in one look", ge=1, advanced=True)
+    patience: int = setting(0, "Validations in a row without a better loss after which training ends; 0 never ends it "
+                               "early", ge=0, advanced=True)
+    skip_spikes: bool = setting(False, "Whether a step is left out when its loss or gradient stands more than 6 "
+                                       "standard deviations above the 128 before; waits for each loss on a GPU",
+                                advanced=True)
     checkpoint_every: int = setting(200, "Steps between two checkpoints", ge=1, unit="steps")
     keep_last: int = setting(2, "Newest checkpoints kept beside the best one", ge=1, advanced=True)
     sample_every: int = setting(200, "Steps between two sample texts; 0 writes none", ge=0, unit="steps")

@@ -22,6 +22,7 @@ from engine.optim import LrRange, Optimizer, Schedule
 from engine.optim.averages import average
 from engine.optim.groups import freeze
 from engine.stages import StageConfig, TrainConfig
+from engine.stages.spikes import Spikes
 
 
 class NotFinite(Exception):
@@ -40,6 +41,7 @@ class Step(NamedTuple):
     lr: float          # of parameters that have none of their own
     loss: Tensor       # mean over the tokens of the step, in nats
     grad_norm: Tensor  # before clipping
+    skipped: bool = False  # a spike, whose update was left out
 
 
 class Stage(lightning.LightningModule):
@@ -59,6 +61,7 @@ class Stage(lightning.LightningModule):
         self.steps = self.tokens = 0
         freeze(model, optim)  # before DDP looks at which parameters get a gradient
         self._count, self._total = 0, torch.zeros(())
+        self.spikes = Spikes() if train.skip_spikes else None
 
     def loss(self, batch: Any) -> tuple[Tensor, int]:
         """The loss summed over the tokens of a batch that count, in nats, and how many these are."""
@@ -111,6 +114,12 @@ class Stage(lightning.LightningModule):
         self.last = Step(self.steps + 1, self.tokens + self._count, self._lr,
                          self._total / self._count, norm)
         self._refuse_not_finite(optimizer)
+        if self.spikes is not None and self.spikes.found(float(self.last.loss), float(self.last.grad_norm)):
+            self.last = self.last._replace(skipped=True)
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = None  # which every optimizer passes over
+            return
         if self.train_config.max_grad_norm:
             scale = scale * (self.train_config.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
         torch._foreach_mul_(grads, scale)

@@ -20,6 +20,8 @@ class TokensConfig(Config):
                                  "its size replaces the vocabulary size")
     special_tokens: tuple[str, ...] = setting((), "Extra tokens that are never split, such as chat markers",
                                               advanced=True)
+    chat_template: str = setting("", "How messages become one text: chatml, llama3, plain, or the path of a Jinja "
+                                     "file; its special tokens are added, and it goes wherever the tokenizer goes")
     packing: Literal["concatenate", "best_fit"] = setting(
         "concatenate", "How documents share the rows that the model reads: end to end, cut where a row ends, or "
                        "best-fit, which cuts only documents longer than a row and pads what stays empty")

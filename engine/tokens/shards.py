@@ -4,12 +4,13 @@
       tokenizer.json        train-00000.bin ..     all documents end to end, each with its end of text
       token_bytes.npy       train-documents.npy    where each document starts, and the end: int64 (N+1,)
       manifest.json         val-00000.bin ..       val-documents.npy
+      tokenizer_config.json    with the chat template, where one was chosen
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,8 +39,15 @@ def tokenize(config: TokensConfig, dataset: Path, workspace: Workspace, name: st
     bytes), bytes_per_token, unused_tokens, lengths and notes. Raises UserError if the dataset is
     damaged or empty, or if the tokenizer cannot be had.
     """
+    from engine.tokens import chat
+
     given = workspace.resolve(config.tokenizer) if config.tokenizer else None
+    template = chat.source(config.chat_template, workspace)
+    wanted = dict.fromkeys((*config.special_tokens, *chat.special_tokens(config.chat_template)))
+    config = config.replace(special_tokens=[*wanted]) if template else config
     settings: dict[str, Any] = {"special_tokens": list(config.special_tokens)}
+    if template:
+        settings["chat_template"] = template
     if given is None:
         settings["vocab_size"] = config.vocab_size
     else:
@@ -49,11 +57,13 @@ def tokenize(config: TokensConfig, dataset: Path, workspace: Workspace, name: st
         settings["tokenizer"] = files.fingerprint_file(given)
     source = files.read_json(dataset / files.MANIFEST)
     made_from = {"layout": LAYOUT, "dataset": source["fingerprint"], **settings}
-    return workspace.make("tokens", name, made_from, lambda folder: _build(folder, config, given, dataset, progress))
+    return workspace.make("tokens", name, made_from,
+                          lambda folder: _build(folder, config, given, template, dataset, progress))
 
 
-def _build(folder: Path, config: TokensConfig, given: Path | None, dataset: Path,
+def _build(folder: Path, config: TokensConfig, given: Path | None, template: str, dataset: Path,
            progress: Progress) -> dict[str, Any]:
+    from engine.tokens import chat
     from engine.tokens import tokenizer as bpe
     from engine.tokens.encoder import Encoder
 
@@ -72,6 +82,8 @@ def _build(folder: Path, config: TokensConfig, given: Path | None, dataset: Path
         tokenizer, done, of = bpe.load(given), 0, total
         notes = bpe.complete(tokenizer, config.special_tokens)
     tokenizer.save(str(folder / "tokenizer.json"))
+    if template:
+        files.write_json(folder / "tokenizer_config.json", chat.tokenizer_config(tokenizer, template))
 
     size, end = bpe.vocab_size(tokenizer), bpe.end_of_text(tokenizer)
     dtype = np.dtype(np.uint16 if size <= 1 << 16 else np.uint32)
@@ -126,8 +138,15 @@ def _measure(dataset: Path, split: str) -> tuple[int, int]:
 
 
 def _texts(dataset: Path, split: str) -> Iterator[pa.Array]:
-    import pyarrow as pa
     import pyarrow.compute as pc
+
+    for rows in rows_of(dataset, ("text", "split")):
+        yield rows.filter(pc.equal(rows.column("split"), split)).column("text")
+
+
+def rows_of(dataset: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """The documents of a dataset in their order, with those of the columns that it has; UserError if it is damaged."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     paths = sorted(dataset.glob("documents-*.parquet"))
@@ -136,8 +155,8 @@ def _texts(dataset: Path, split: str) -> Iterator[pa.Array]:
     for path in paths:
         try:
             with pq.ParquetFile(path) as file:
-                for rows in file.iter_batches(batch_size=256, columns=["text", "split"]):
-                    yield rows.filter(pc.equal(rows.column("split"), split)).column("text")
+                there = [name for name in columns if name in file.schema_arrow.names]
+                yield from file.iter_batches(batch_size=256, columns=there)
         except (pa.ArrowException, OSError, KeyError) as error:
             raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}); delete {dataset.name} and curate "
                             "the corpus again.", where=str(path)) from None

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Encoding, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from engine.config import UserError
 from engine.tokens import END_OF_TEXT, ENDS, TokensConfig
@@ -19,12 +19,12 @@ from engine.tokens import END_OF_TEXT, ENDS, TokensConfig
 NUM_BYTES = 256
 
 
-def train(texts: Iterable[Sequence[str]], config: TokensConfig) -> Tokenizer:
+def train(texts: Iterable[Sequence[str]], config: TokensConfig, *, or_fewer: bool = False) -> Tokenizer:
     """The byte-level BPE of exactly `config.vocab_size` tokens that the texts, in batches, ask for.
 
     The same texts in the same order give the same tokenizer. END_OF_TEXT is token 0, the special
     tokens follow, then the bytes, then the merges. Raises UserError when the texts have too few
-    pairs that occur twice for so many tokens.
+    pairs that occur twice for so many tokens, unless fewer will do.
     """
     special = [END_OF_TEXT, *config.special_tokens]
     if len(set(special)) < len(special) or "" in special:
@@ -42,7 +42,7 @@ def train(texts: Iterable[Sequence[str]], config: TokensConfig) -> Tokenizer:
                                   initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)
     supported = vocab_size(tokenizer)
-    if supported < config.vocab_size:
+    if supported < config.vocab_size and not or_fewer:
         raise UserError(f"tokens.vocab_size is {config.vocab_size}, but the corpus supports only {supported} tokens; "
                         f"choose at most {supported}, or add text.", where="tokens.vocab_size")
     return tokenizer
@@ -137,7 +137,11 @@ def pieces(tokenizer: Tokenizer, text: str) -> list[tuple[int, str]]:
 
     A character of several tokens stands at the first of them; the others are empty.
     """
-    encoding = tokenizer.encode(text, add_special_tokens=False)
+    return cut_text(tokenizer.encode(text, add_special_tokens=False), text)
+
+
+def cut_text(encoding: Encoding, text: str) -> list[tuple[int, str]]:
+    """The same of a text that was encoded."""
     found, done = [], 0
     for token, (_, end) in zip(encoding.ids, encoding.offsets, strict=True):
         found.append((token, text[done:max(done, end)]))

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import panel as pn
 import panel_material_ui as pmui
 from panel.viewable import Viewable
 
-from engine import files
 from engine.config import UserError
+from engine.plan.outline import text_of
 from engine.recipe import Recipe, shipped
 from engine.workspace import Workspace
 from studio.fields import label
 from studio.forms import Form
 from studio.layout import stack
 from studio.page import Page
+from studio.plan_card import PlanCard
 from studio.run_parts import JOB_WORDS
 from studio.views import Fragment, card, icon, join, number, press, size, tiles, txt
 
@@ -40,15 +39,18 @@ class Train(Page):
         form = Form("train", self.session)
         stage = Form("stage", self.session)
         top = Form("", self.session, only=("name", "seed", "jobs"))
+        self.plan = PlanCard(self.session)
+        self.plan.tick()
         self._estimate()
         head = pn.Row(self.ready, self.start, sizing_mode="stretch_width", margin=0, styles={"gap": "20px"})
-        return stack(card(head), card(top, recipes, title="Run"),
+        return stack(card(head), self.plan, card(top, recipes, title="Run"),
                          card(form, title="Training"), card(stage, title="Loss"))
 
     def shown(self) -> None:
         self._estimate()
 
     def tick(self) -> None:
+        self.plan.tick()
         if self.start.loading:
             self.start.param.update(loading=False)
 
@@ -78,7 +80,9 @@ class Train(Page):
         jobs = " → ".join(JOB_WORDS[job].lower() for job in recipe.jobs)
         facts = [("Tokens per step", number(recipe.tokens_per_step)),
                  ("Tokens in all", size(recipe.tokens_per_step * recipe.train.max_steps))]
-        facts += epochs(recipe, self.session.workspace)
+        if (text := text_of(recipe, self.session.workspace)).known:
+            times = recipe.tokens_per_step * recipe.train.max_steps / max(1.0, text.unique)
+            facts.append(("Epochs over the text", txt("{} <small>of {}</small>", number(times, 2), size(text.unique))))
         self.ready.html = txt('<div class="ready yes">{}<div><h2>Ready to start “{}”</h2><p class="line">{}</p>{}</div>'
                               "</div>", icon("check_circle"), recipe.name, jobs[:1].upper() + jobs[1:], tiles(facts))
 
@@ -112,20 +116,3 @@ def unreadable(recipe: Recipe, workspace: Workspace) -> list[str]:
         except UserError as error:
             found.append(error.sentence)
     return found
-
-
-def epochs(recipe: Recipe, workspace: Workspace) -> list[tuple[str, Any]]:
-    """How often the run sees each token, if these documents were tokenized with these settings before."""
-    for folder in workspace.listing("tokens"):
-        try:
-            manifest = files.read_json(folder / files.MANIFEST)
-            if manifest["made_from"].get("tokens", manifest["made_from"].get("config")) != recipe.tokens.dump():
-                continue
-            tokens = manifest["summary"]["train"]["tokens"]
-        except (UserError, KeyError, AttributeError, TypeError):
-            continue
-        times = recipe.tokens_per_step * recipe.train.max_steps / max(1, tokens)
-        return [("Epochs over the newest tokens", txt("{} <small>of {}</small>", number(times, 2), size(tokens)))]
-    return []
-
-

@@ -12,7 +12,9 @@ from engine import files
 from engine.model import SIZES
 from studio import figures
 from studio.background import Background
+from studio.chat_view import ChatView
 from studio.forms import Form
+from studio.lab_view import LabView
 from studio.layout import button, picture, split, stack
 from studio.page import Page
 from studio.texts import Text, coloured, percent
@@ -31,6 +33,8 @@ class Tokens(Page):
         self.looking, self.cutting = Background(), Background()
         self._opened, self._cut = "", ("", "")
         self._lengths: Any = None
+        self.weighing, self._wastes = Background(), {}
+        self.lab, self.chat = LabView(self.session), ChatView(self.session)
         self.go = button("Tokenize", "play_arrow", self.start, main=True)
         self.chosen = pmui.Select(label="Tokens", options=[], size="small", width=360, margin=0)
         self.facts, self.shares, self.lengths = Text(), Text(on_press=self._choose), picture(height=240)
@@ -47,24 +51,31 @@ class Tokens(Page):
                         line="Type anything; the made tokenizer cuts it here.")
         self.session.draft.param.watch(lambda *_: self._tell(), "version")
         self._tell()
-        return split([card(Form("tokens", self.session), title="Tokenizer"), self.go, self.cut],
-                     [card(self.chosen, self.nothing, self.result, title="What was made")],
-                     left="minmax(0, 5fr)", right="minmax(0, 7fr)")
+        return stack(split([card(Form("tokens", self.session), title="Tokenizer"), self.go, self.cut],
+                           [card(self.chosen, self.nothing, self.result, title="What was made")],
+                           left="minmax(0, 5fr)", right="minmax(0, 7fr)"), self.lab.view(), self.chat.view())
 
     def shown(self) -> None:
         names = [path.name for path in self.session.workspace.listing("tokens")]
         self.chosen.param.update(options=names, visible=bool(names),
                                  value=self.chosen.value if self.chosen.value in names else next(iter(names), None))
         self.nothing.visible, self.result.visible, self.cut.visible = not names, bool(names), bool(names)
+        self.lab.shown()
         self._open()
 
     def tick(self) -> None:
+        self.lab.tick()
+        self.chat.tick()
         if over := self.looking.take():
             self._show(*over)
         self._open()
         if over := self.cutting.take():
             self._show_cut(*over)
         self._begin_cut()
+        if weighed := self.weighing.take():
+            self._wastes |= weighed[0] or {}
+            self._show_shares()
+        self._weigh()
 
     def _tell(self) -> None:
         wrong = [p.sentence for p in self.session.draft.problems if p.field.startswith(("tokens", "corpus"))]
@@ -82,6 +93,7 @@ class Tokens(Page):
         if not name or name == self._opened or self.looking.busy:
             return
         self._opened, folder = name, self.session.workspace.place("tokens") / name
+        self.chat.look(folder / "tokenizer.json")
 
         def work() -> Any:
             from engine.tokens.shards import document_lengths
@@ -97,6 +109,7 @@ class Tokens(Page):
             self._show_shares()
             return
         summary, self._lengths = found
+        self._wastes = {}
         self.facts.html = join([
             tiles([("Vocabulary", number(summary["vocab_size"])), ("Training tokens", size(summary["train"]["tokens"])),
                    ("Validation tokens", size(summary["val"]["tokens"])),
@@ -117,20 +130,51 @@ class Tokens(Page):
         enough = next((length for length in CONTEXTS if self._share(length) == 1), CONTEXTS[-1])
         return sorted({own, *(length for length in CONTEXTS if length <= enough)})
 
+    def _weigh(self) -> None:
+        """Work out what each way of packing wastes, for the lengths in sight of which it is not known yet."""
+        if self._lengths is None or self.weighing.busy:
+            return
+        lengths, missing = self._lengths, [c for c in self._contexts() if (self._opened, c) not in self._wastes]
+        opened = self._opened
+
+        def work() -> dict[tuple[str, int], Any]:
+            from engine.tokens.pack import waste
+
+            return {(opened, c): {way: waste(lengths, c, way) for way in ("concatenate", "best_fit")} for c in missing}
+
+        if missing:
+            self.weighing.begin(work)
+
     def _show_shares(self) -> None:
-        """Which share of the documents fits, for each context length that one could choose."""
+        """Which share of the documents fits, and what packing wastes, for each context length one could choose."""
         if self._lengths is None:
             self.shares.html = txt("")
             return
-        own = self.session.draft.settled.model.context_length
-        self.shares.html = txt('<table><tr><th>context length</th><th class="num">documents that fit</th><th></th>'
-                               "</tr>{}</table>", join(
-            txt('<tr><td>{} tokens</td><td class="num">{}</td><td class="num">{}</td></tr>', number(length),
-                percent(self._share(length)), txt('<i class="tag kept">in the draft</i>') if length == own else
-                press("Use", f"context {length}")) for length in self._contexts()))
+        settled = self.session.draft.settled
+        way = settled.tokens.packing
+        rows = []
+        for length in self._contexts():
+            found = self._wastes.get((self._opened, length))
+            shares = [found["concatenate"].cut, found["best_fit"].cut, found["best_fit"].padding] if found else []
+            rows.append(txt('<tr><td>{} tokens</td><td class="num">{}</td>{}<td class="num">{}</td></tr>',
+                            number(length), percent(self._share(length)),
+                            join(txt('<td class="num">{}</td>', percent(share)) for share in shares)
+                            if found else txt('<td class="num">…</td>' * 3),
+                            txt('<i class="tag kept">in the draft</i>') if length == settled.model.context_length
+                            else press("Use", f"context {length}")))
+        use = (press("Pack best-fit", "packing best_fit") if way == "concatenate"
+               else press("Concatenate", "packing concatenate"))
+        self.shares.html = txt(
+            '<div class="scroll"><table><tr><th>context length</th><th class="num">documents that fit</th><th '
+            'class="num">cut, end to end</th><th class="num">cut, best-fit</th><th class="num">padding, best-fit</th>'
+            '<th></th></tr>{}</table></div><p class="more">The draft packs {}. {}</p>', join(rows),
+            "documents end to end" if way == "concatenate" else "best-fit", use)
 
     def _choose(self, what: str) -> None:
-        self.session.draft.put(("model", "context_length"), int(what.removeprefix("context ")))
+        if what.startswith("packing "):
+            self.session.draft.put(("tokens", "packing"), what.removeprefix("packing "))
+        else:
+            self.session.draft.put(("model", "context_length"), int(what.removeprefix("context ")))
 
     # See it cut -----------------------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ def test_a_table_refuses_a_second_part_of_the_same_name():
     ("model.head_size=33", "model.head_size", "RoPE turns pairs"),
     ("model.vocab_size=99", "model.vocab_size", "set tokens.vocab_size alone"),
     ("optimizer.lr=1", "optimizer", "is not a setting here"),
-    ("jobs=[train, curate]", "jobs", "in the order curate, tokenize, train"),
+    ("jobs=[train, curate]", "jobs", "curate, tokenize, train, evaluate, export"),
     ("jobs=[export]", "from_run", "no model to evaluate or export"),
     ("corpus.steps=[clean, polish]", "corpus.steps.1", "kind 'polish' is not one of"),
 ])

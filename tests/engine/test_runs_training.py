@@ -78,7 +78,7 @@ def test_the_folder_tells_what_happened_and_holds_nothing_else(world, tmp_path, 
     assert Worker(run).work() == "finished"
     assert {p.name for p in run.path.iterdir()} == {
         "recipe.yaml", "machine.json", "status.json", "metrics.jsonl", "events.jsonl", "requests", "lock",
-        "checkpoints", "made.json", "manifest.json"}
+        "checkpoints", "made.json", "manifest.json", "plan.json"}
     assert list(tmp_path.iterdir()) == []
     resolved = {event["setting"]: event for event in events(run, "resolved")}
     assert resolved["train.precision"]["value"] in ("bf16", "float32")

@@ -12,7 +12,8 @@ from engine.tokens import END_OF_TEXT, TokensConfig
 from engine.tokens import tokenizer as bpe
 from engine.tokens.encoder import GPT2, LETTERS, PATTERNS, Encoder
 
-HARD = ["", " ", "\n\n\t  end ", "Ünïcödé, 日本語 🙂👨\u200d👩\u200d👧", "\x00\x01\u200b\ufeff", "don't   SHOUT 12345!?",
+HARD = ["", " ", "\n\n\t  end ", "Ünïcödé, 日本語 🙂👨\u200d👩\u200d👧", "\x00\x01\u200b\ufeff",
+        "don't   SHOUT 12345!?",
         "İSTANBUL'S 'ſ 'LL 'Ve", "e\u0301 é \u0939\u093f\u0928\u094d\u0926\u0940", f"a{END_OF_TEXT}b", "<|use",
         "<|user|> hi <|user|><|user|>x", "<|user||>", "\r\n\r\n \r  \u2028\u3000\u00a0x", "٣١٤ ½ Ⅷ ²", "aaaaaaaa" * 40,
         " " * 700 + "x" + "\n" * 700, "🙂" * 90, "def f(x):\n\treturn x**2  # ∑\n", "\U000e0041\U0010ffff\u0378",

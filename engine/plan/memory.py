@@ -1,0 +1,98 @@
+"""Memory: the most that a training step holds, whether it fits, and what to change where it does not."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from engine.config import UserError
+from engine.model import SIZES, estimate
+from engine.optim import groups
+from engine.recipe import Recipe
+
+PROCESS_BYTES = 0.55 * 2**30  # Python with torch and Lightning, before the first tensor
+SAFETY = 0.92                 # of the memory that is there; the rest is for everything else that runs
+
+
+class Remedy(NamedTuple):
+    """One change that makes a recipe smaller: words for a button, and dotted settings with their values."""
+
+    words: str
+    changes: dict[str, Any]
+    fits: bool
+
+
+def peak(recipe: Recipe, precision: str, *, process_bytes: float = PROCESS_BYTES) -> dict[str, int]:
+    """Bytes at the peak of training, by part; their sum is the estimate. `precision` is bf16 or float32."""
+    parts = estimate.training_memory_bytes(
+        recipe.model, state_bytes_per_parameter=state_bytes(recipe) / estimate.parameters(recipe.model),
+        micro_batch_size=recipe.train.micro_batch_size, precision=precision)
+    return {**parts, "process": round(process_bytes)}
+
+
+def state_bytes(recipe: Recipe) -> int:
+    """What the optimizer keeps of the whole model."""
+    return groups.state_bytes(recipe.optim, recipe.model, averaged=recipe.train.ema_decay > 0)
+
+
+def total(recipe: Recipe, precision: str) -> int:
+    return sum(peak(recipe, precision).values())
+
+
+def remedies(recipe: Recipe, precision: str, available_bytes: float) -> list[Remedy]:
+    """What would make it fit, the change that costs least first; where nothing alone does, what helps all the same."""
+    room = available_bytes * SAFETY
+    tried = [*_smaller_micro_batch(recipe, precision, room), *_bf16(recipe, precision),
+             *_shorter_context(recipe, precision, room), *_smaller_size(recipe, precision, room)]
+    found = []
+    for words, changes in tried:
+        try:
+            made = recipe.override(*(f"{name}={value}" for name, value in changes.items()))
+        except UserError:
+            continue
+        then = total(made, str(changes.get("train.precision", precision)))
+        if then < total(recipe, precision):
+            found.append(Remedy(words, changes, then <= room))
+    return [each for each in found if each.fits] or found
+
+
+def _smaller_micro_batch(recipe: Recipe, precision: str, room: float) -> list[tuple[str, dict[str, Any]]]:
+    rows, times, made = recipe.train.micro_batch_size, recipe.train.accumulation, recipe
+    while rows > 1 and total(made, precision) > room:
+        # A divisor keeps the batch as it was; 7 rows become 1.
+        less = next(part for part in range(rows // 2, 0, -1) if rows % part == 0)
+        rows, times = less, times * (rows // less)
+        made = made.override(f"train.micro_batch_size={rows}", f"train.accumulation={times}")
+    if rows == recipe.train.micro_batch_size:
+        return []
+    return [(f"{rows} rows at once, accumulated {times} times",
+             {"train.micro_batch_size": rows, "train.accumulation": times})]
+
+
+def _bf16(recipe: Recipe, precision: str) -> list[tuple[str, dict[str, Any]]]:
+    return [("Precision bf16", {"train.precision": "bf16"})] if precision == "float32" else []
+
+
+def _shorter_context(recipe: Recipe, precision: str, room: float) -> list[tuple[str, dict[str, Any]]]:
+    length, made = recipe.model.context_length, recipe
+    while length > 64 and total(made, precision) > room:
+        length //= 2
+        made = made.override(f"model.context_length={length}")
+    return [(f"Context of {length:,} tokens", {"model.context_length": length})] if made is not recipe else []
+
+
+def _smaller_size(recipe: Recipe, precision: str, room: float) -> list[tuple[str, dict[str, Any]]]:
+    """The largest named size that fits, with a context no longer than now."""
+    now = estimate.parameters(recipe.model)
+    context, family = recipe.model.context_length, recipe.model.family
+    smaller = []
+    for size in reversed(SIZES):
+        changes = {"model": f"{{family: {family}, size: {size}, context_length: {min(context, SIZES[size][4])}}}"}
+        try:
+            made = recipe.override(*(f"{name}={value}" for name, value in changes.items()))
+        except UserError:
+            continue
+        if estimate.parameters(made.model) < now:
+            smaller.append((f"Size {size}", changes))
+            if total(made, precision) <= room:
+                break
+    return smaller[-1:]

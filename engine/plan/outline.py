@@ -1,0 +1,200 @@
+"""Outline: the plan of one recipe on this machine: what it takes, what it costs, what loss to expect, and by which
+assumptions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine import files
+from engine.config import UserError
+from engine.model import estimate
+from engine.plan import memory, prices, scaling
+from engine.plan.here import ASSUMED_FLOPS, Here, Measured, here, measured, precision_of, reached
+from engine.plan.prices import Prices
+from engine.plan.scaling import Prediction, Seen
+from engine.recipe import Recipe
+from engine.workspace import Workspace
+
+START_SECONDS = 8.0        # until the first step, libraries loaded
+DISK_BYTES = 300e6         # a second, for checkpoints, until one was measured
+FORWARD = 1 / 3            # of a training step, that looking without learning takes
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Text:
+    """What the recipe would train on: tokens that are there, or a guess."""
+
+    unique: float = 0.0         # training tokens; 0 if nobody knows yet
+    bytes_per_token: float = 0.0
+    tokens: str = ""            # the folder, if there is one
+
+    @property
+    def known(self) -> bool:
+        return bool(self.tokens)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The figures, in plain units. `based_on` says what speed and memory are from."""
+
+    parameters: int
+    tokens: int
+    unique_tokens: float
+    flops: float
+    memory: dict[str, int]
+    memory_bytes: int            # measured where it was
+    available_bytes: float
+    precision: str
+    seconds: dict[str, float]    # start, steps, looks, samples, checkpoints
+    watts: float
+    kwh: float
+    cost: float
+    co2e_kg: float
+    currency: str
+    based_on: str
+    measured: bool
+    prediction: Prediction | None
+    remedies: list[memory.Remedy] = field(default_factory=list)
+    assumptions: list[tuple[str, str, str]] = field(default_factory=list)  # words, value, source
+
+    @property
+    def wall_seconds(self) -> float:
+        return sum(self.seconds.values())
+
+    @property
+    def tokens_per_parameter(self) -> float:
+        return self.tokens / self.parameters
+
+    @property
+    def fits(self) -> bool:
+        return not self.available_bytes or self.memory_bytes <= memory.SAFETY * self.available_bytes
+
+    def kept(self) -> dict[str, Any]:
+        """What is stored with a run, to be held against what happened."""
+        prediction = self.prediction._asdict() if self.prediction else None
+        return {"seconds": self.wall_seconds, "memory_gib": self.memory_bytes / GIB, "kwh": self.kwh,
+                "cost": self.cost, "currency": self.currency, "co2e_kg": self.co2e_kg, "flops": self.flops,
+                "tokens": self.tokens, "parameters": self.parameters, "based_on": self.based_on,
+                "measured": self.measured, "loss": prediction}
+
+
+def outline(recipe: Recipe, workspace: Workspace, *, figures: Prices | None = None, machine: Here | None = None,
+            seen: list[Seen] | None = None) -> Plan:
+    """The plan of a recipe. Reads small files only: fit to be called while a person types.
+
+    `seen`: finished runs on the same text (`engine.runs.history.seen`), for the loss to expect.
+    Raises UserError when the workspace's prices.yaml is wrong.
+    """
+    figures, machine = figures or prices.load(workspace), machine or here()
+    found = measured(workspace, recipe, machine)
+    precision = precision_of(recipe, machine)
+    size, tokens = estimate.parameters(recipe.model), recipe.tokens_per_step * recipe.train.max_steps
+    flops = float(estimate.flops_per_token(recipe.model)) * tokens
+    text = text_of(recipe, workspace)
+    unique = text.unique or tokens
+    speed, words, source = _speed(recipe, workspace, machine, precision, figures)
+    seconds = _seconds(recipe, found, speed, text)
+    parts = memory.peak(recipe, precision)
+    held = round(found.peak_gib * GIB) if found else sum(parts.values())
+    watts, why_watts = _watts(machine, figures, found, held)
+    kwh = watts * sum(seconds.values()) / 3.6e6
+    ratio = text.bytes_per_token or scaling.bytes_per_token(recipe.model.vocab_size)
+    prediction = scaling.predict(size, estimate.non_embedding_parameters(recipe.model), tokens, unique, ratio,
+                                 seen or ())
+    fits = not machine.memory_bytes or held <= memory.SAFETY * machine.memory_bytes
+    assumed = [
+        (words, f"{speed / 1e9:,.0f} GFLOP/s", source),
+        ("Power", f"{watts:.1f} W", why_watts),
+        ("Electricity", f"{figures.electricity.value:g} {figures.currency} a kWh", _told(figures.electricity)),
+        ("Carbon", f"{figures.carbon.value:g} kg CO2e a kWh", _told(figures.carbon)),
+        ("Overhead of the building", f"{figures.overhead.value:g}", _told(figures.overhead)),
+        ("Text", f"{text.unique:,.0f} tokens" if text.known else "new text at every step",
+         f"the folder {text.tokens}" if text.known else "nothing is tokenized with these settings yet"),
+        ("Bytes a token", f"{ratio:.2f}", "counted" if text.known else "a guess for English"),
+    ]
+    return Plan(size, tokens, unique, flops, parts, held, machine.memory_bytes, precision, seconds, watts, kwh,
+                figures.cost(kwh), figures.co2e_kg(kwh), figures.currency,
+                f"{found.steps} steps measured by {found.source}" if found else source, found is not None, prediction,
+                [] if fits else memory.remedies(recipe, precision, machine.memory_bytes), assumed)
+
+
+def text_of(recipe: Recipe, workspace: Workspace) -> Text:
+    """The newest tokens that were made of this corpus with these settings."""
+    for folder in workspace.listing("tokens"):
+        try:
+            manifest = files.read_json(folder / files.MANIFEST)
+            if not _made_from(recipe, manifest["made_from"], workspace):
+                continue
+            train = manifest["summary"]["train"]
+            return Text(float(train["tokens"]), train["bytes"] / max(1, train["tokens"]), folder.name)
+        except (UserError, KeyError, AttributeError, TypeError, OSError):
+            continue
+    return Text()
+
+
+def _made_from(recipe: Recipe, made_from: dict[str, Any], workspace: Workspace) -> bool:
+    """Whether tokens made from that are those of the recipe, as far as can be told without reading its texts."""
+    tokens = recipe.tokens
+    if tokens.tokenizer:
+        if made_from.get("tokenizer") != files.fingerprint_file(workspace.resolve(tokens.tokenizer)):
+            return False
+    elif made_from.get("vocab_size") != tokens.vocab_size:
+        return False
+    dataset = workspace.made("datasets", str(made_from.get("dataset")))
+    return (list(tokens.special_tokens) == made_from.get("special_tokens", []) and dataset is not None
+            and files.read_json(dataset / files.MANIFEST)["made_from"].get("settings") == recipe.corpus.dump())
+
+
+def _speed(recipe: Recipe, workspace: Workspace, machine: Here, precision: str,
+           figures: Prices) -> tuple[float, str, str]:
+    """(FLOP/s of a training step, words, source): measured of this shape, of another, or assumed."""
+    found = measured(workspace, recipe, machine)
+    if found:
+        return found.flops, "Speed of this very step", f"measured by {found.source}"
+    before = reached(workspace, recipe, machine)
+    if before:
+        return before[0], "Speed of a training step", f"what {before[1]}, of another shape, reached here"
+    if machine.device == "cuda":
+        words = set(machine.name.replace("NVIDIA", "").split())
+        known = [each for each in figures.machines if words & set(each.name.split()) - {"GB"}]
+        return (known[0].tflops if known else 100) * 1e12 * 0.35, "Speed of a training step", (
+            "35 % of the GPU's peak: an assumption; measure it")
+    return ASSUMED_FLOPS[precision] * machine.cores, "Speed of a training step", (
+        f"an assumption for {machine.cores:g} cores in {precision}; measure it")
+
+
+def _seconds(recipe: Recipe, found: Measured | None, speed: float, text: Text) -> dict[str, float]:
+    """Where the time goes. Each look, sample and checkpoint is counted; curation and tokenization are not."""
+    train, size = recipe.train, estimate.parameters(recipe.model)
+    flops = float(estimate.flops_per_token(recipe.model))
+    step = found.step_seconds if found else flops * recipe.tokens_per_step / speed
+    look = found.look_seconds if found else FORWARD * step / train.accumulation
+    token = found.token_seconds if found else max(2e-3, 3 * flops / speed)
+    save = found.save_seconds if found else (4 * size + memory.state_bytes(recipe)) / DISK_BYTES
+    looks = _times(train.max_steps, train.validate_every, train.checkpoint_every)
+    saves = _times(train.max_steps, train.checkpoint_every)
+    samples = _times(train.max_steps, train.sample_every) if train.sample_every else 0
+    return {"start": found.start_seconds if found else START_SECONDS, "steps": step * train.max_steps,
+            "looks": look * (looks * train.validation_batches + 2),
+            "samples": token * samples * train.sample_tokens * len(train.sample_prompts), "checkpoints": save * saves}
+
+
+def _times(steps: int, *every: int) -> int:
+    """At how many steps something is due that is due every so often, and at the end."""
+    return len({step for each in every for step in range(each, steps + 1, each)} | {steps})
+
+
+def _watts(machine: Here, figures: Prices, found: Measured | None, held: float) -> tuple[float, str]:
+    if found and found.watts:
+        return found.watts, f"as counted by {found.source}"
+    entry = figures.processor(machine.name)
+    if machine.device == "cuda":
+        return 300.0, "an assumption for a GPU; measure it"
+    return machine.cores * entry.watts + held / GIB * figures.memory_watts.value, (
+        f"{machine.cores:g} cores at {entry.watts:g} W ({entry.source}, {entry.date}) and memory")
+
+
+def _told(figure: prices.Figure) -> str:
+    return f"{figure.source}, {figure.date}"

@@ -1,0 +1,218 @@
+"""A served bundle speaks to the real OpenAI client, and to nobody who may not ask."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import queue
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import numpy as np
+import openai
+import pytest
+import toy_bundle
+
+from engine import files
+from engine.config import UserError
+from engine.inference import chat, load
+from engine.inference.serve import serve
+
+TEMPLATE = ("{{ bos_token }}{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
+            "{% if add_generation_prompt %}assistant:{% endif %}")
+KEY = "a key"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = toy_bundle.bundle(tmp_path_factory.mktemp("served"))
+    settings = files.read_json(folder / "tokenizer_config.json")
+    files.write_json(folder / "tokenizer_config.json", {**settings, "chat_template": TEMPLATE})
+    return load(folder)
+
+
+@pytest.fixture(scope="module")
+def address(model):
+    told: queue.Queue[str] = queue.Queue()
+    threading.Thread(target=serve, args=(model, "toy"), kwargs={"port": 0, "key": KEY, "ready": told.put},
+                     daemon=True).start()
+    return told.get(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def client(address):
+    return openai.OpenAI(base_url=address, api_key=KEY, timeout=60, max_retries=0)
+
+
+def posted(address, body, path="/completions", **headers):
+    """Status and body of a request made by hand."""
+    request = urllib.request.Request(address + path, body if isinstance(body, bytes) else json.dumps(body).encode(), {
+        "Authorization": f"Bearer {KEY}", "Content-Type": "application/json", **headers})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
+
+
+def test_a_completion_is_the_models_text(client, model):
+    answer = client.completions.create(model="toy", prompt="kalo mi", max_tokens=20, temperature=0)
+    assert answer.choices[0].text == model.generate("kalo mi", 20, temperature=0)
+    assert answer.usage.prompt_tokens == len(model.encode("kalo mi"))
+    assert answer.usage.completion_tokens == 20
+    assert answer.choices[0].finish_reason == "length"
+    assert client.models.list().data[0].id == "toy"
+
+
+def test_seeds_stops_and_several_texts(client, model):
+    asked = {"model": "toy", "max_tokens": 24, "temperature": 1.2, "top_p": 0.9, "seed": 3}
+    answer = client.completions.create(prompt=["kalo mi", "sané"], n=2, **asked)
+    assert [c.index for c in answer.choices] == [0, 1, 2, 3]
+    assert [c.text for c in answer.choices] == [
+        model.generate(prompt, 24, temperature=1.2, top_p=0.9, seed=seed)
+        for prompt in ("kalo mi", "sané") for seed in (3, 4)]
+    whole = answer.choices[0].text
+    stop = whole[5:8]
+    cut = client.completions.create(prompt="kalo mi", stop=[stop], **asked).choices[0]
+    assert cut.text == whole[:whole.index(stop)]
+    assert cut.finish_reason == "stop"
+    ids = model.tokenizer.encode("kalo mi", add_special_tokens=False).ids
+    assert client.completions.create(prompt=ids, **asked).choices[0].text == whole
+
+
+def test_a_stream_is_the_same_text_in_pieces(client, model):
+    asked = {"model": "toy", "prompt": "kalo mi", "max_tokens": 30, "temperature": 0}
+    pieces = list(client.completions.create(stream=True, stream_options={"include_usage": True}, **asked))
+    assert "".join(p.choices[0].text for p in pieces if p.choices) == model.generate("kalo mi", 30, temperature=0)
+    assert len(pieces) == 31
+    assert pieces[-2].choices[0].finish_reason == "length"
+    assert pieces[-1].usage.completion_tokens == 30
+
+
+def test_log_probabilities_are_the_models(client, model):
+    answer = client.completions.create(model="toy", prompt="kalo mi", max_tokens=5, temperature=0, logprobs=3)
+    told = answer.choices[0].logprobs
+    ids = [token.id for token in model.tokens("kalo mi", 5, temperature=0)]
+    logits = model.logits(np.array([[*model.encode("kalo mi"), *ids[:-1]]]))[0, -5:].astype(np.float64)
+    shares = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    assert told.token_logprobs == pytest.approx(shares[np.arange(5), ids].tolist(), abs=1e-4)
+    assert [len(others) for others in told.top_logprobs] == [3] * 5
+    chat = client.chat.completions.create(model="toy", messages=[{"role": "user", "content": "mi"}], temperature=0,
+                                          max_tokens=3, logprobs=True, top_logprobs=2)
+    first = chat.choices[0].logprobs.content[0]
+    assert first.logprob == pytest.approx(max(t.logprob for t in first.top_logprobs))
+    assert sum(math.exp(t.logprob) for t in first.top_logprobs) <= 1
+
+
+def test_chat_goes_through_the_models_template(client, model):
+    messages = [{"role": "system", "content": "kalo"}, {"role": "user", "content": "mi?"}]
+    answer = client.chat.completions.create(model="toy", messages=messages, temperature=0, max_tokens=12)
+    end = files.read_json(model.bundle / "tokenizer_config.json")["bos_token"]
+    wanted = model.generate(f"{end}system: kalo\nuser: mi?\nassistant:", 12, temperature=0)
+    assert answer.choices[0].message.content == wanted
+    pieces = client.chat.completions.create(model="toy", messages=messages, temperature=0, max_tokens=12, stream=True)
+    assert "".join(p.choices[0].delta.content or "" for p in pieces) == wanted
+
+
+@pytest.mark.parametrize(("body", "field"), [
+    (b"{", None), (b"[1]", None), ({"prompt": 3}, "prompt"), ({"prompt": []}, "prompt"),
+    ({"prompt": "a", "temperature": "hot"}, "temperature"), ({"prompt": "a", "temperature": -1}, "temperature"),
+    ({"prompt": "a", "top_p": 0}, "top_p"), ({"prompt": "a", "max_tokens": 0}, "max_new_tokens"),
+    ({"prompt": "a", "n": 99}, "n"), ({"prompt": "a", "stop": 3}, "stop"), ({"prompt": [99999]}, "prompt"),
+    ({"prompt": "a", "presence_penalty": 1}, "presence_penalty"), ({"prompt": "kalo " * 200}, "prompt"),
+])
+def test_what_is_wrong_is_told_by_its_field(address, body, field):
+    status, answer = posted(address, body)
+    assert status == 400
+    assert answer["error"]["param"] == field
+    assert answer["error"]["message"].endswith(".")
+
+
+def test_nobody_comes_in_without_the_key_or_under_a_strange_name(address, client):
+    with pytest.raises(openai.AuthenticationError):
+        openai.OpenAI(base_url=address, api_key="wrong", max_retries=0).models.list()
+    assert posted(address, {"prompt": "a"}, Authorization="")[0] == 401
+    assert posted(address, {"prompt": "a"}, Host="evil.example")[0] == 403
+    assert posted(address, {"prompt": "a"}, **{"Content-Type": "text/plain"})[0] == 415
+    assert posted(address, {}, "/nothing")[0] == 404
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("other")
+
+
+def test_a_reader_that_leaves_frees_the_model(address, model, monkeypatch):
+    seen = []
+    whole = type(model).tokens
+
+    def slowly(self, *arguments, **named):
+        for token in whole(self, *arguments, **named):
+            seen.append(token)
+            time.sleep(0.02)
+            yield token
+
+    monkeypatch.setattr(type(model), "tokens", slowly)
+    client = openai.OpenAI(base_url=address, api_key=KEY, timeout=60, max_retries=0)
+    with client.completions.create(model="toy", prompt="mi", max_tokens=80, temperature=0, stream=True) as stream:
+        next(iter(stream))
+    assert client.completions.create(model="toy", prompt="mi", max_tokens=2, temperature=0).usage.completion_tokens == 2
+    assert len(seen) < 60
+
+
+def test_other_machines_need_a_key_and_a_taken_port_is_told(model):
+    with pytest.raises(UserError, match=r"0\.0\.0\.0 lets other machines in, so a key is needed"):
+        serve(model, "toy", "0.0.0.0", 0)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(UserError, match="cannot be used"):
+            serve(model, "toy", port=taken.getsockname()[1])
+
+
+def test_the_command_serves_without_torch(model):
+    code = ("import sys; from engine.__main__ import main; import engine.inference.serve as s;"
+            "s.serve = lambda m, n, a, p, k, ready: print(n, a, p, k, 'torch' in sys.modules, 'panel' in sys.modules);"
+            f"main(['serve', {str(model.bundle)!r}, '--port', '0'])")
+    told = subprocess.run([sys.executable, "-c", code], env={**os.environ, "STUDIO_API_KEY": "from-the-environment"},
+                          capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["toy", "127.0.0.1", "0", "from-the-environment", "False", "False"]
+
+
+# Templates ----------------------------------------------------------------------------------------------
+
+ONE = [{"role": "user", "content": "hello"}]
+
+
+@pytest.mark.parametrize("template", [
+    "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+    "{{ messages.__init__.__globals__ }}",
+    "{% for a in range(99999) %}{% for b in range(99999) %}x{% endfor %}{% endfor %}",
+    "{% for a in range(10**12) %}x{% endfor %}",
+    "{{ 'x' * 10000000000 }}",
+    "{{ messages * 100000000 }}",
+    "{{ '%099999999999d' % 1 }}",
+    "{% include '/etc/passwd' %}",
+    "{{ self.__init__.__globals__.os.system('id') }}",
+    "{{ cycler.__init__.__globals__.os }}",
+    "{% if",
+    "{{ raise_exception('roles must alternate') }}",
+    "x" * 300_000,
+    "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+    "{{ messages.append(1) }}",
+])
+def test_a_template_that_is_up_to_no_good_ends_in_a_sentence(template):
+    with pytest.raises(UserError, match="template"):
+        chat.render(template, ONE, {}, "tokenizer_config.json")
+
+
+def test_a_template_escapes_nothing_and_a_model_without_one_says_so():
+    assert chat.render("{{ messages[0]['content'] }}", [{"role": "user", "content": "<b>"}], {}) == "<b>"
+    with pytest.raises(UserError, match="was not taught to answer"):
+        chat.render("", ONE, {})
+    for wrong in ([], [{"role": "user"}], [{"role": "king", "content": "a"}], ["hello"]):
+        with pytest.raises(UserError, match="messages"):
+            chat.render("x", wrong, {})

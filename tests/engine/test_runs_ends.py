@@ -1,0 +1,75 @@
+"""A training that ends by itself, and one that leaves a spike out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from engine.model.decoder import Decoder
+from engine.runs.worker import Worker
+from engine.stages.spikes import Spikes
+
+
+def test_training_ends_when_validation_stops_getting_better(world, monkeypatch):
+    from engine.stages.base import Stage
+
+    losses = iter([9.0, 5.0, 4.0, 4.1, 4.2, 4.3, 4.4])  # the first is the look before the first step
+    monkeypatch.setattr(Stage, "validate", lambda stage, batches: next(losses))
+    run = world.run("train.patience=2", "train.validate_every=2", "train.max_steps=20", "train.checkpoint_every=2")
+    assert Worker(run).work() == "finished", run.status().error
+    told = [event for event in run.rows("events")[0] if event["kind"] == "advice"]
+    assert [(event["what"], event["step"]) for event in told] == [("early stop", 8)]
+    assert run.made()["checkpoint"].endswith("step-000004")
+    assert run.checkpoints[-1].name == "step-000008"
+    run.write_status(state="failed")  # in a job after it; a resume must not train on
+    assert Worker(run).work() == "finished"
+    assert run.checkpoints[-1].name == "step-000008"
+
+
+def test_a_spike_is_left_out_and_told(world, monkeypatch):
+    forward, calls = Decoder.forward, iter(range(10**6))
+
+    def spoilt(self, ids, **more):
+        logits = forward(self, ids, **more)
+        return logits * 40 if self.training and next(calls) == 140 else logits
+
+    monkeypatch.setattr(Decoder, "forward", spoilt)
+    run = world.run("train.skip_spikes=true", "train.max_steps=150", "train.validate_every=150",
+                    "train.checkpoint_every=150", "optim.lr=1e-3")
+    assert Worker(run).work() == "finished", run.status().error
+    rows = [row for row in run.rows("metrics")[0] if "train/loss" in row]
+    assert [row["step"] for row in rows if row.get("train/skipped")] == [141]
+    energy = [row for row in run.rows("metrics")[0] if "energy/kwh" in row]
+    assert energy
+    assert energy[-1]["energy/kwh"] > 0
+    assert energy[-1]["step"] == 150
+    assert all(0 <= row["speed/data_wait"] <= 1 for row in rows)
+    assert any(event.get("setting") == "energy" for event in run.rows("events")[0])
+
+
+def test_a_step_without_gradients_changes_nothing():
+    weight = torch.nn.Parameter(torch.ones(2, 2))
+    optimizer = torch.optim.AdamW([weight], lr=0.1, fused=True)
+    weight.grad = torch.ones(2, 2)
+    optimizer.step()
+    before = weight.detach().clone()
+    weight.grad = None
+    optimizer.step()
+    assert torch.equal(weight, before)
+
+
+def test_a_new_level_becomes_normal():
+    spikes = Spikes()
+    level = [3 + 0.01 * (step % 5) for step in range(128)]
+    assert not any(spikes.found(value, 1.0) for value in level)
+    assert spikes.found(5.0, 1.0)
+    assert not any([spikes.found(3.02, 1.0), spikes.found(3.0, 1.0)])
+    assert spikes.found(3.0, 9.0)
+    assert sum(spikes.found(5.0, 1.0) for _ in range(100)) < 20
+
+
+@pytest.mark.parametrize("few", [1, 127])
+def test_the_first_128_steps_are_no_spikes(few):
+    spikes = Spikes()
+    assert not any(spikes.found(1.0, 1.0) for _ in range(few))
+    assert not spikes.found(1e9, 1.0)
