@@ -19,7 +19,7 @@ from studio.lists import first_sentence
 from studio.lr_range import RangeTest
 from studio.page import Page
 from studio.texts import Text, legend, percent
-from studio.views import Fragment, banner, card, join, number, press, tiles, txt
+from studio.views import banner, card, join, number, press, tiles, txt
 
 
 class Optim(Page):
@@ -29,7 +29,7 @@ class Optim(Page):
 
     def view(self) -> Viewable:
         self.facts, self.words, self.curve = Text(), Text(on_press=self._pressed), picture(height=280)
-        self.kinds, self.shares, self.areas = Fragment(on_press=self._pressed), Text(), picture(height=64)
+        self.kinds, self.shares, self.areas = Text(on_press=self._pressed), Text(), picture(height=64)
         self.test = RangeTest(self.session)
         self._drawn: Any = None
         self.session.draft.param.watch(lambda *_: self._tell(), "version")
