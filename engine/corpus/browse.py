@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.config import UserError
-from engine.corpus.search import _readable
+from engine.corpus.search import readable
 
 BATCH = 256
 """Documents that are read at once."""
@@ -32,7 +32,7 @@ def browse(dataset: Path, start: int = 0, limit: int = 20, *, text: str = "", sp
     """
     found: list[dict[str, Any]] = []
     upcoming: int | None = None
-    with _readable(dataset):
+    with readable(dataset):
         for at, batch in _batches(dataset, start):
             holds = pa.array([True] * len(batch))
             if split:
@@ -55,7 +55,7 @@ def browse(dataset: Path, start: int = 0, limit: int = 20, *, text: str = "", sp
 
 def document(dataset: Path, at: int) -> dict[str, Any]:
     """The whole document at a place in the dataset. Raises UserError if it has none there, or is damaged."""
-    with _readable(dataset):
+    with readable(dataset):
         for _, batch in _batches(dataset, at):
             return {"at": at, **batch.slice(0, 1).to_pylist()[0]}
     raise UserError(f"{dataset.name} has no document {at + 1}; choose one of its list.", where=str(dataset))

@@ -27,7 +27,7 @@ def look(dataset: Path, examples: int = 20) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     shown: Counter[tuple[str, str, str]] = Counter()
     summary = files.read_json(dataset / files.MANIFEST)["summary"]
-    with _readable(dataset):
+    with readable(dataset):
         with pq.ParquetFile(dataset / "ledger.parquet") as file:
             for batch in file.iter_batches(batch_size=SCANNED):
                 kinds = zip(*(batch[name].to_pylist() for name in ("step", "action", "reason")), strict=True)
@@ -52,7 +52,7 @@ def search(dataset: Path, step: str = "", reason: str = "", text: str = "", limi
     Raises UserError if the ledger is damaged.
     """
     found: list[dict[str, Any]] = []
-    with _readable(dataset), pq.ParquetFile(dataset / "ledger.parquet") as file:
+    with readable(dataset), pq.ParquetFile(dataset / "ledger.parquet") as file:
         for batch in file.iter_batches(batch_size=SCANNED):
             holds = pa.array([True] * len(batch))
             for column, value in (("step", step), ("action", action), ("cluster", cluster)):
@@ -80,7 +80,7 @@ def clusters(dataset: Path, limit: int = 100) -> list[dict[str, Any]]:
     """
     made: dict[tuple[str, int], dict[str, Any]] = {}
     columns = ["step", "cluster", "kept", "id", "similarity"]
-    with _readable(dataset), pq.ParquetFile(dataset / "ledger.parquet") as file:
+    with readable(dataset), pq.ParquetFile(dataset / "ledger.parquet") as file:
         for batch in file.iter_batches(batch_size=SCANNED, columns=columns):
             for row in batch.filter(pc.is_valid(batch["cluster"])).to_pylist():
                 if row["id"] == row["kept"]:
@@ -108,7 +108,7 @@ def history(dataset: Path, id: str) -> list[dict[str, Any]]:
 def documents(dataset: Path, ids: set[str]) -> dict[str, dict[str, Any]]:
     """The documents of these ids that are in the dataset, such as those that were kept for their clusters."""
     wanted, found = pa.array(sorted(ids), pa.string()), {}
-    with _readable(dataset):
+    with readable(dataset):
         for path in sorted(dataset.glob("documents-*.parquet")):
             with pq.ParquetFile(path) as file:
                 for batch in file.iter_batches(batch_size=1024):
@@ -132,7 +132,7 @@ def _within(column: pa.Array, part: str) -> pa.Array:
 
 
 @contextmanager
-def _readable(dataset: Path) -> Iterator[None]:
+def readable(dataset: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:

@@ -87,7 +87,7 @@ class Optim(Page):
                    '<td class="num">{}</td><td>{}</td></tr>', label(kind),
                    first_sentence(OPTIMIZERS[kind]), f"{each:.2g}" if each < 1 else f"{each:.1f}",
                    figures.byte_size(state).replace(" ", "\u00a0"),
-                   "chosen" if chosen else press("Choose", f"kind {kind}", "quiet"))
+                   txt("&ensp;chosen") if chosen else press("Choose", f"kind {kind}", "quiet"))
 
     def _pressed(self, what: str) -> None:
         if what == "constant":
