@@ -14,7 +14,8 @@ from studio import optim_plots
 from studio.layout import actions, button, picture
 from studio.run_parts import progress
 from studio.session import Session
-from studio.views import Fragment, banner, card, join, press, txt
+from studio.texts import Text
+from studio.views import banner, card, join, press, txt
 from studio.watch import WATCH, Feed
 
 NAME = "-lr-range"
@@ -26,7 +27,7 @@ class RangeTest:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.run: Run | None = None
-        self.words, self.curve = Fragment(on_press=self._pressed), picture(height=260, visible=False)
+        self.words, self.curve = Text(on_press=self._pressed), picture(height=260, visible=False)
         self.begin = button("Find a learning rate", "troubleshoot", self.start)
         self._seen: Any = None
         self._drawn = -1

@@ -67,7 +67,7 @@ def lr_range(curve: Curve) -> Any:
                         ["x0", "y0", "x1", "y1"], "colour").opts(color="colour", line_width=2, line_dash="dashed")
     words = hv.Labels([(x, top - room / 3, text) for x, text, _ in marks], ["x", "y"], "text").opts(
         text_color=QUIET, text_font=FONT, text_font_size="9.5pt")
-    left, right = curve.rates[0], max(curve.rates[-1] * 1.8, curve.rates[0] * 10)
+    left, right = curve.rates[0], max(curve.rates[-1] * 8, curve.rates[0] * 10)  # room for the words at the end
     decades = range(math.floor(math.log10(left)), math.ceil(math.log10(right)) + 1)
     ticks = [(10.0**power, f"{10.0**power:g}") for power in decades if left / 1.001 <= 10.0**power <= right * 1.001]
     return _still(raw * smooth * lines * words, 260, logx=True, show_grid=True, xlabel="learning rate", ylabel="loss",

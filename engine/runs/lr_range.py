@@ -32,7 +32,7 @@ def lr_range(worker: Worker, recipe: Recipe, tokens: Path) -> Curve:
     hardware.keep_freed_memory()
     position = settle(worker, recipe, Position())
     torch.manual_seed(recipe.seed)
-    train = recipe.train.replace(max_steps=test.num_steps, ema_decay=0.0)
+    train = recipe.train.replace(max_steps=test.num_steps, ema_decay=0.0, skip_spikes=False)
     stage = recipe.stage.module()(Decoder(recipe.model), recipe.stage, train, recipe.optim.replace(lr=test.highest),
                                   test, recipe.seed)
     data = TokenData(tokens, recipe.model.context_length, train.micro_batch_size, recipe.seed, first_batch=0,

@@ -19,7 +19,7 @@ from studio.lists import first_sentence
 from studio.lr_range import RangeTest
 from studio.page import Page
 from studio.texts import Text, legend, percent
-from studio.views import Fragment, banner, card, join, number, press, tiles, txt
+from studio.views import banner, card, join, number, press, tiles, txt
 
 
 class Optim(Page):
@@ -29,7 +29,7 @@ class Optim(Page):
 
     def view(self) -> Viewable:
         self.facts, self.words, self.curve = Text(), Text(on_press=self._pressed), picture(height=280)
-        self.kinds, self.shares, self.areas = Fragment(on_press=self._pressed), Text(), picture(height=64)
+        self.kinds, self.shares, self.areas = Text(on_press=self._pressed), Text(), picture(height=64)
         self.test = RangeTest(self.session)
         self._drawn: Any = None
         self.session.draft.param.watch(lambda *_: self._tell(), "version")
@@ -87,7 +87,7 @@ class Optim(Page):
                    '<td class="num">{}</td><td>{}</td></tr>', label(kind),
                    first_sentence(OPTIMIZERS[kind]), f"{each:.2g}" if each < 1 else f"{each:.1f}",
                    figures.byte_size(state).replace(" ", "\u00a0"),
-                   "chosen" if chosen else press("Choose", f"kind {kind}", "quiet"))
+                   txt("&ensp;chosen") if chosen else press("Choose", f"kind {kind}", "quiet"))
 
     def _pressed(self, what: str) -> None:
         if what == "constant":

@@ -63,6 +63,28 @@ def test_wsd_by_hand():
     assert factors[110] == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("kind", ["cosine", "linear", "constant", "wsd"])
+def test_after_warmup_they_are_transformers(kind):
+    """transformers counts warmup from 0, which wastes the first step; from the peak on the two are the same."""
+    import torch
+    import transformers
+
+    warmup, of = 8, 60
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    ours, theirs = {
+        "cosine": (Cosine(warmup_steps=warmup, final_fraction=0.1),
+                   transformers.get_cosine_with_min_lr_schedule_with_warmup(optimizer, warmup, of, min_lr_rate=0.1)),
+        "linear": (Linear(warmup_steps=warmup), transformers.get_linear_schedule_with_warmup(optimizer, warmup, of)),
+        "constant": (Constant(warmup_steps=warmup),
+                     transformers.get_constant_schedule_with_warmup(optimizer, warmup)),
+        "wsd": (WSD(warmup_steps=warmup, decay_fraction=0.25, final_fraction=0.1), transformers.get_wsd_schedule(
+            optimizer, warmup, 13, of, decay_type="linear", min_lr_ratio=0.1)),
+    }[kind]
+    [rate] = theirs.lr_lambdas
+    assert [ours.factor(step, of) for step in range(warmup, of)] == pytest.approx(
+        [rate(step) for step in range(warmup, of)])
+
+
 def test_schedules_and_optimizers_need_no_torch():
     code = ("import sys; from engine.optim import SCHEDULES, OPTIMIZERS; SCHEDULES['wsd']().factor(3, 9); "
             "OPTIMIZERS['adamw']().dump(); assert 'torch' not in sys.modules")
