@@ -83,6 +83,11 @@ def starts(*jobs: str) -> Callable[[argparse.Namespace], int]:
     return run
 
 
+def lr_range(arguments: argparse.Namespace) -> int:
+    arguments.changes = [f"name={Recipe.load(arguments.recipe).name}-lr-range", *arguments.changes]
+    return starts("lr_range")(arguments)
+
+
 def takes_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("name", metavar="RUN", help="the name of a run (see: studio runs)")
 
@@ -221,6 +226,8 @@ COMMANDS: dict[str, Command] = {
     "tokenize": ("train a tokenizer and pack tokens, curating first if needed", takes_recipe, starts(*JOBS[:2])),
     "measure": ("time a few real steps of a recipe, for its plan", takes_recipe, starts("probe")),
     "train": ("train a model, curating and tokenizing first if needed", takes_recipe, starts(*JOBS[:3])),
+    "lr-range": ("find a learning rate: train for a moment while it rises, and say which to take", takes_recipe,
+                 lr_range),
     "resume": ("go on with a run from its last checkpoint", takes_resume, resume),
     "stop": ("save a run and stop it", takes_run, stop),
     "pause": ("save a run and let it wait", takes_run, pause),

@@ -18,15 +18,15 @@ from engine.evaluate import EvaluateConfig
 from engine.export import ExportConfig
 from engine.model import ModelConfig
 from engine.model.shapes import shapes
-from engine.optim import Optimizer, Schedule
+from engine.optim import LrRange, Optimizer, Schedule
 from engine.optim.groups import problem
 from engine.stages import StageConfig, TrainConfig
 from engine.tokens import TokensConfig
 from engine.workspace import ASSETS
 
 JOBS = ("curate", "tokenize", "train", "evaluate", "export")
-ORDER = ("probe", *JOBS)
-Job = Literal["probe", "curate", "tokenize", "train", "evaluate", "export"]
+ORDER = ("probe", *JOBS, "lr_range")
+Job = Literal["probe", "curate", "tokenize", "train", "evaluate", "export", "lr_range"]
 
 
 class Recipe(Config):
@@ -42,6 +42,7 @@ class Recipe(Config):
     model: ModelConfig = setting(ModelConfig(), "Shape of the decoder")
     optim: Optimizer = setting("adamw", "Update rule")
     schedule: Schedule = setting("cosine", "Learning rate over the run")
+    lr_range: LrRange = setting(LrRange(), "Learning-rate range test, before a run")
     stage: StageConfig = setting("pretrain", "Loss")
     train: TrainConfig = setting(TrainConfig(), "Training")
     evaluate: EvaluateConfig = setting(EvaluateConfig(), "Evaluation")

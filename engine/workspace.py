@@ -108,6 +108,15 @@ class Workspace:
             found = [p for p in found if (p / files.MANIFEST).exists()]
         return sorted(found, key=lambda p: p.stat().st_mtime, reverse=True)
 
+    def find(self, kind: str, name: str) -> Path:
+        """The newest finished folder of one kind whose name begins so; a UserError that names those there are."""
+        found = self.listing(kind)
+        for path in found:
+            if path.name.startswith(name):
+                return path
+        there = f"there are {', '.join(path.name for path in found[:5])}" if found else "there is none yet"
+        raise UserError(f"{name} is none of the {kind} in {self.path}; {there}.", where=name)
+
     def made(self, kind: str, mark: str) -> Path | None:
         """The finished folder with this fingerprint, if it was made before."""
         found = sorted(self.place(kind).glob(f"*-{mark}"))

@@ -10,8 +10,9 @@ from panel.viewable import Viewable, Viewer
 from studio import figures, texts
 from studio.corpus_entries import Sheet
 from studio.corpus_figures import flow
+from studio.corpus_profile import titled
 from studio.layout import pair, picture, stack
-from studio.views import number, tiles, txt
+from studio.views import number, tiles
 
 
 class Account(Viewer):
@@ -21,13 +22,10 @@ class Account(Viewer):
         super().__init__()
         self.facts, self.reasons = Sheet(), Sheet()
         self.flow, self.documents, self.bytes = picture(), picture(), picture()
-        self.lengths_read, self.lengths = picture(height=240), picture(height=240)
         self._steps = stack(
-            _titled("Where the documents went", "From what was read to what was kept; in red what a step dropped, and "
-                                                "why.", self.flow),
-            pair(_titled("Documents", "", self.documents), _titled("Bytes", "", self.bytes)), self.reasons)
-        lengths = pair(_titled("Lengths as read", "", self.lengths_read), _titled("Lengths as kept", "", self.lengths))
-        self._view = stack(self.facts, self._steps, lengths, gap="22px")
+            titled("Where the documents went", self.flow, "Steps that change their number; in red what they drop."),
+            pair(titled("Documents", self.documents), titled("Bytes", self.bytes)), self.reasons)
+        self._view = stack(self.facts, self._steps, gap="22px")
 
     def __panel__(self) -> Viewable:
         return self._view
@@ -42,15 +40,8 @@ class Account(Viewer):
             ("Training", number(summary["train_documents"])), ("Validation", number(summary["val_documents"])),
             ("Not readable", number(summary["quarantined"]))])
         self._steps.visible = bool(steps)
-        self.flow.object = flow(steps) if steps else None
+        changing = any(step["reasons"] or step["added"] for step in steps)
+        self.flow.object = flow(steps) if changing else None
         self.documents.object = figures.waterfall(steps) if steps else None
         self.bytes.object = figures.waterfall(steps, "bytes") if steps else None
         self.reasons.html = texts.all_reasons(steps)
-        before, after = summary["lengths_read"], summary["lengths"]
-        self.lengths_read.object = figures.histogram(before["edges"], before["counts"], colour=figures.QUIET)
-        self.lengths.object = figures.histogram(after["edges"], after["counts"])
-
-
-def _titled(title: str, line: str, view: Any) -> Viewable:
-    words = txt("<h4>{}</h4>{}", title, txt('<p class="line">{}</p>', line) if line else "")
-    return stack(Sheet(words), view, gap="4px")

@@ -16,12 +16,12 @@ from studio.session import Session
 from studio.texts import Text, masked, percent
 from studio.views import banner, card, number, txt
 
-EXAMPLE = json.dumps([
+EXAMPLE = "[\n{}\n]".format(",\n".join(f" {json.dumps(message)}" for message in [
     {"role": "system", "content": "You answer briefly."},
     {"role": "user", "content": "Who wrote Emma?"},
     {"role": "assistant", "content": "Jane Austen did."},
     {"role": "user", "content": "When?"},
-    {"role": "assistant", "content": "It appeared in 1815."}], indent=1)
+    {"role": "assistant", "content": "It appeared in 1815."}]))
 OWN = "the draft's own"
 
 

@@ -1,13 +1,15 @@
-"""The console script `studio`: the engine's commands, and `app`."""
+"""The console script `studio`: the engine's commands, and `app` and `bias`."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 
 from engine.__main__ import main as engine_main
 from engine.config import UserError
+from engine.workspace import Workspace
 
 
 def takes_app(command: argparse.ArgumentParser) -> None:
@@ -27,8 +29,35 @@ def app(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def takes_dataset(command: argparse.ArgumentParser) -> None:
+    command.add_argument("dataset", metavar="DATASET", help="the name of a dataset, or the beginning of it")
+    command.add_argument("--json", action="store_true", help="print the whole report")
+
+
+def bias(arguments: argparse.Namespace) -> int:
+    from engine.corpus.bias_report import of_dataset
+    from engine.corpus.bias_table import NOTE, digest, heads, rows
+
+    dataset = Workspace(arguments.workspace).find("datasets", arguments.dataset)
+    report = of_dataset(dataset)
+    if arguments.json:
+        print(json.dumps(report, indent=2, ensure_ascii=False))
+        return 0
+    short = digest(report)
+    lines = [(dataset.name, heads(short)), *rows(short)]
+    widths = [max(len(name) for name, _ in lines), *(max(map(len, column)) for column in zip(*(
+        values for _, values in lines), strict=True))]
+    for name, values in lines:
+        print("  ".join([name.ljust(widths[0]), *(value.rjust(width) for value, width in
+                                                  zip(values, widths[1:], strict=True))]))
+    print(NOTE)
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    return engine_main(argv, extra={"app": ("open the studio in the browser", takes_app, app)})
+    return engine_main(argv, extra={
+        "app": ("open the studio in the browser", takes_app, app),
+        "bias": ("tell how groups of people stand in a dataset", takes_dataset, bias)})
 
 
 if __name__ == "__main__":

@@ -17,12 +17,11 @@ from studio.corpus_clusters import Clusters
 from studio.corpus_documents import Documents
 from studio.corpus_entries import Row, Sheet
 from studio.corpus_ledger import LedgerSearch
-from studio.corpus_sample import tabs
+from studio.corpus_profile import ProfileView
 from studio.layout import stack
 from studio.session import Session
+from studio.tabs import Tabs
 from studio.views import banner, empty, txt
-
-TABS = ("Account", "Ledger", "Duplicates", "Documents", "Not read", "Card")
 
 
 class DatasetView(Viewer):
@@ -34,12 +33,14 @@ class DatasetView(Viewer):
         self.chosen = pmui.Select(label="Dataset", options=[], size="small", width=360, margin=0)
         self.looking = Latest()
         self.message = Sheet()
-        self.account, self.lost, self.card = Account(), Sheet(), Sheet()
+        self.account, self.profile, self.lost, self.card = Account(), ProfileView(), Sheet(), Sheet()
         self.ledger = LedgerSearch(on_pardon, self._open_cluster)
         self.clusters, self.documents = Clusters(), Documents()
-        self.tabs = tabs(*zip(TABS, (self.account, self.ledger, self.clusters, self.documents, self.lost, self.card),
-                              strict=True))
-        self.tabs.visible = False
+        self._found: tuple[Path, dict[str, Any]] | None = None
+        self._drawn: dict[str, Path] = {}
+        self.tabs = Tabs({"Account": self.account, "Profile": self.profile, "Ledger": self.ledger,
+                          "Duplicates": self.clusters, "Documents": self.documents, "Not read": self.lost,
+                          "Card": self.card}, self._draw, visible=False)
         self._view = stack(self.chosen, self.message, self.tabs, gap="14px")
 
     def __panel__(self) -> Viewable:
@@ -70,7 +71,7 @@ class DatasetView(Viewer):
         if over := self.looking.answer():
             self._show(*over)
         if self.tabs.visible:
-            match TABS[self.tabs.active]:
+            match self.tabs.name_in_sight:
                 case "Ledger":
                     self.ledger.tick()
                 case "Duplicates":
@@ -83,13 +84,21 @@ class DatasetView(Viewer):
         self.tabs.visible = found is not None
         if found:
             folder, summary = found
-            self.account.show(summary)
+            self._found, self._drawn = found, {}
+            self._draw(self.tabs.name_in_sight)
             self.lost.html = texts.quarantine(summary["quarantine"], summary["quarantined"])
             self.card.html = data_card(folder)
             self.ledger.show(folder, summary)
             self.clusters.show(folder)
             self.documents.show(folder)
 
+    def _draw(self, name: str) -> None:
+        """Draw a dataset's figures when they come into sight."""
+        drawn = {"Account": self.account, "Profile": self.profile}.get(name)
+        if drawn is not None and self._found is not None and self._drawn.get(name) != self._found[0]:
+            self._drawn[name] = self._found[0]
+            drawn.show(self._found[1])
+
     def _open_cluster(self, row: Row) -> None:
         self.clusters.open(row["step"], row["cluster"])
-        self.tabs.active = TABS.index("Duplicates")
+        self.tabs.turn("Duplicates")

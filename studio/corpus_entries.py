@@ -42,11 +42,11 @@ def entry(row: Row, place: int, wanted: str = "", *, named: bool = True, pressed
     text = diff(row["before"], row["after"], cut=EXCERPT) if row["action"] in ("edited", "added") else (
         txt('<p class="prose">{}{}</p>', marked(row["before"], wanted),
             txt('<span class="beyond"> …</span>') if len(row["before"]) >= EXCERPT else ""))
+    step = txt("<b>{}</b>", step_name(row["step"])) if named else ""
     return txt('<article class="excerpt entry"><header><i class="tag {}">{}</i>{}<span>{}</span><code>{}</code>{}'
                '<span class="act">{}</span></header>{}</article>',
-               row["action"] if row["action"] in ("dropped", "edited") else "kept", row["action"],
-               txt("<b>{}</b>", step_name(row["step"])) if named else "", row["reason"] or "", marked(row["id"], wanted),
-               near, join(acts), text)
+               row["action"] if row["action"] in ("dropped", "edited") else "kept", row["action"], step,
+               row["reason"] or "", marked(row["id"], wanted), near, join(acts), text)
 
 
 def entries(rows: Sequence[Row], first: int = 0, wanted: str = "", **how: bool) -> Markup:

@@ -8,41 +8,56 @@ from typing import Any
 import holoviews as hv
 import numpy as np
 
-from studio.figures import DROPPED, FAMILY, KEPT, QUIET, _hover, _still
+from studio.figures import DROPPED, FONT, KEPT, QUIET, _hover, _still, number
 
 MOST_REASONS = 4
 """Reasons of a step that have a ribbon of their own; the rarer ones share one."""
 
 
 def flow(steps: Sequence[Mapping[str, Any]]) -> Any:
-    """Documents from step to step as a Sankey diagram, and what falls out at each, by reason."""
+    """Documents from step to step as a Sankey diagram, and what falls out at each, by reason.
+
+    Steps that let every document through are left out: the picture shows where documents go, the lists what is done.
+    """
+    changing = [(step, name) for step, name in zip(steps, _named([str(s["step"]).replace("_", " ") for s in steps]),
+                                                   strict=True) if step["reasons"] or step["added"]]
     edges: list[tuple[str, str, float, str, str]] = []
-    shown = [step for step in steps if step["documents_in"] or step["documents_out"]]
-    names = _named([str(step["step"]).replace("_", " ") for step in shown])
-    for place, (step, name) in enumerate(zip(shown, names, strict=True)):
-        following = names[place + 1] if place + 1 < len(names) else "kept"
-        if not place:
-            edges.append(("read", name, step["documents_in"], "goes on", KEPT))
-        if step["documents_out"]:
-            edges.append((name, following, step["documents_out"], "goes on", KEPT))
+    at, amount = "read", steps[0]["documents_in"] if steps else 0
+    for step, name in changing:
+        edges.append((at, name, amount, f"{number(amount)} go on", KEPT))
+        at, amount = name, step["documents_out"]
         found = sorted(step["reasons"].items(), key=lambda pair: -pair[1])
         rest = sum(count for _, count in found[MOST_REASONS:])
         for reason, count in [*found[:MOST_REASONS], *([("other reasons", rest)] if rest else [])]:
-            edges.append((name, f"{name}: {reason}", count, "dropped", DROPPED))
-    dims = [hv.Dimension("documents"), "what", "colour"]
-    picture = hv.Sankey(edges, ["from", "to"], dims).opts(
-        edge_color="colour", edge_alpha=0.45, edge_line_alpha=0, node_color=QUIET, node_line_alpha=0, node_width=10,
-        node_padding=14, label_position="right", label_text_font_size="9pt", show_values=False)
-    drops = sum(1 for edge in edges if edge[3] == "dropped")
-    return picture.opts(responsive=True, width=None, height=max(220, 60 + 34 * drops), toolbar=None,
-                        default_tools=["hover"], hooks=[_quiet])
+            # a reason of two steps is a node of each: of names that are alike a Sankey makes one node
+            edges.append((name, f"−{number(count)}  {reason} ({name})", count, f"{number(count)} dropped", DROPPED))
+    if amount:
+        edges.append((at, f"{number(amount)} kept", amount, f"{number(amount)} kept", KEPT))
+    picture = hv.Sankey(edges, ["from", "to"], [hv.Dimension("documents"), "what", "colour"]).opts(
+        edge_color="colour", edge_alpha=0.5, edge_line_alpha=0, node_color=QUIET, node_line_alpha=0, node_width=8,
+        node_padding=22, label_position="right", label_text_font_size="9.5pt", show_values=False)
+    drops = sum(1 for edge in edges if edge[4] == DROPPED)
+    # Its frame stretches it; responsive and a Sankey go together in no way that HoloViews knows.
+    return picture.opts(width=800, height=max(200, 110 + 30 * drops), toolbar=None, default_tools=[],
+                        hooks=[_place_words])
 
 
-def _quiet(plot: Any, _: Any) -> None:
-    """Words and background that read in both themes."""
-    plot.state.background_fill_alpha = plot.state.border_fill_alpha = 0
-    plot.state.outline_line_color = None
-    plot.handles["text_1_glyph"].update(text_color=QUIET, text_font=FAMILY)
+def _place_words(plot: Any, _: Any) -> None:
+    """Words that read in both themes: of what ends here beside it, of the steps above them, at two heights in turn."""
+    figure, words = plot.state, plot.handles["text_1_source"]
+    figure.background_fill_alpha = figure.border_fill_alpha = 0
+    figure.outline_line_color = None
+    nodes = plot.handles["quad_1_source"].data
+    tops, x, y = np.asarray(nodes["y1"], float), list(words.data["x"]), list(words.data["y"])
+    last = max(nodes["x1"])
+    inner = [place for place in range(len(x)) if nodes["x1"][place] < last]
+    for turn, place in enumerate(sorted(inner, key=lambda place: nodes["x0"][place])):
+        x[place] = nodes["x0"][place]
+        y[place] = float(tops.max()) + 14 + 34 * (turn % 2)
+    words.data = {**words.data, "x": x, "y": y}
+    plot.handles["text_1_glyph"].update(text_color=QUIET, text_font=FONT)
+    plot.handles["x_range"].update(start=-10, end=1.5 * last)
+    plot.handles["y_range"].update(start=-12, end=float(tops.max()) + 76)
 
 
 def _named(names: list[str]) -> list[str]:
@@ -67,3 +82,18 @@ def s_curve(similarity: float, num_hashes: int) -> Any:
                                                                                       line_dash="dotted")
     return _still(bands_alone * sure * at, 230, xlabel="similarity of the pair", ylabel="chance", xlim=(0, 1),
                   ylim=(0, 1.04), show_legend=True, legend_position="top_left", show_grid=True)
+
+
+def before_and_after(edges: Sequence[float], before: Sequence[int], after: Sequence[int], words: str, *,
+                     logarithmic: bool = False) -> Any:
+    """Two histograms of one figure over each other, as shares of the documents: before in grey, after in colour."""
+    shares = [[100 * count / (sum(counts) or 1) for count in counts] for counts in (before, after)]
+    bars = [[(left, 0, right, share, f"{left:g} to {right:g}", f"{share:.1f} %")
+             for left, right, share in zip(edges, edges[1:], each, strict=False)] for each in shares]
+    full = [place for place in range(len(before)) if before[place] or after[place]]
+    left, right = (edges[full[0]], edges[full[-1] + 1]) if full else (edges[0], edges[-1])
+    common = {"tools": _hover((words, "@range"), ("documents", "@share")), "line_alpha": 0}
+    old, new = (hv.Rectangles(each, ["x0", "y0", "x1", "y1"], ["range", "share"]) for each in bars)
+    picture = old.opts(color=QUIET, alpha=0.42, **common) * new.opts(color=KEPT, alpha=0.62, **common)
+    return _still(picture, 250, logx=logarithmic, xlabel=words, ylabel="% of documents", xlim=(left, right),
+                  ylim=(0, 1.06 * max([1, *shares[0], *shares[1]])), show_grid=False)

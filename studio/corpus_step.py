@@ -114,8 +114,8 @@ class StepBody:
         self.curve, self._drawn = picture(height=230), None
         left = stack(doc, *own, gap="16px")
         if kind == "near_duplicates":
-            words = txt('<h4>Which pairs are found</h4><p class="line">The chance that a pair is called near-duplicate, by '
-                        "how similar it is (the S-curve of MinHash).</p>")
+            words = txt('<h4>Which pairs are found</h4><p class="line">The chance that a pair is called '
+                        "near-duplicate, by how similar it is (the S-curve of MinHash).</p>")
             left.append(stack(Sheet(words), self.curve, gap="4px"))
         self.view = pmui.FlexBox(left, self.evidence, sizing_mode="stretch_width", margin=0, sx=BODY_SX)
         self._told: Told | None = None

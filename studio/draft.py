@@ -17,7 +17,7 @@ import yaml
 from pydantic import ValidationError
 
 from engine import files
-from engine.config import Problem, UserError, problems
+from engine.config import Part, Problem, UserError, problems, settings
 from engine.recipe import Recipe, flat
 
 Where = tuple[str | int, ...]
@@ -43,7 +43,26 @@ class Draft(param.Parameterized):
 
     def effective(self, path: Where) -> Any:
         """The value that stands at a path: what was set if it is right, else what would be there without it."""
-        return _at(self.settled, path)
+        lists = [path[:place] for place, key in enumerate(path) if isinstance(key, int)]
+        try:
+            # An item that can't be used as it is was left out of the recipe, and those behind it moved up.
+            if all(self.given(each) is ... or len(_at(self.settled, each)) == len(self.given(each)) for each in lists):
+                return _at(self.settled, path)
+        except (AttributeError, IndexError, TypeError):
+            pass
+        return self._standard(path)
+
+    def _standard(self, path: Where) -> Any:
+        """The default of the setting at a path, whatever else is wrong there."""
+        cls: Any = Recipe
+        for place, key in enumerate(path[:-1]):
+            if isinstance(key, int):
+                item = self.given(path[:place + 1])
+                kind = item.get("kind", "") if isinstance(item, dict) else item
+                cls = cls.table.get(kind, cls) if issubclass(cls, Part) else cls
+            else:
+                cls = next(s.config for s in settings(cls) if s.name == key)
+        return next((s.default for s in settings(cls) if s.name == path[-1]), ...)
 
     def given(self, path: Where) -> Any:
         """The value that was set at a path, right or wrong; `...` if nothing was."""

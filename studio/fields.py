@@ -12,10 +12,11 @@ from studio.draft import Draft, Where
 
 ACRONYMS = {"lr": "learning rate", "eps": "epsilon", "kv": "KV", "mlp": "MLP", "qk": "QK", "rope": "RoPE",
             "num": "number of", "vocab": "vocabulary", "adamw": "AdamW", "sgd": "SGD", "wsd": "WSD", "max": "most",
-            "norm": "norm", "grad": "gradient", "nfc": "NFC"}
+            "norm": "norm", "grad": "gradient", "nfc": "NFC", "ema": "EMA", "ns": "Newton-Schulz"}
 NAMES = {"max_steps": "Steps", "max_tokens": "Most tokens", "max_grad_norm": "Gradient clipping",
          "micro_batch_size": "Micro-batch size", "validate_every": "Validate every", "sample_every": "Sample every",
          "checkpoint_every": "Checkpoint every", "rope_theta": "RoPE base", "lr": "Learning rate",
+         "schedule_free": "Schedule-Free", "lr_factor": "Learning-rate factor", "lr_range": "Learning-rate range test",
          "num_kv_heads": "Key-value heads", "num_heads": "Heads", "num_layers": "Layers"}
 
 

@@ -143,7 +143,7 @@ def vocabularies(rows: Sequence[tuple[str, int, float, bool]]) -> Any:
         color="colour", size=10, tools=_hover(("tokenizer", "@tokenizer"), ("bytes per token", "@figure")))
     words = hv.Labels([(size, held, f"{name.rpartition('/')[2]}: {held:.2f}") for name, size, held, _ in rows],
                       ["size", "bytes"], "text").opts(text_color=QUIET, text_font=FONT, text_font_size="9pt",
-                                                      yoffset=0.05 * (max(r[2] for r in rows) or 1), text_align="center")
+                                                      yoffset=0.05 * max(row[2] for row in rows), text_align="center")
     sizes, heights = [row[1] for row in rows], [row[2] for row in rows]
     return _still(line * dots * words, 240, logx=True, xlabel="tokens in the vocabulary", ylabel="bytes per token",
                   xlim=(min(sizes) / 1.5, max(sizes) * 1.5), ylim=(min(heights) * 0.85, max(heights) * 1.15),

@@ -140,7 +140,7 @@ class LabView:
         self._cut = ("", "")
         if self._summary:
             self.figure.object = figures.vocabularies(
-                [(row["name"], row["size"], row["bytes_per_token"], row["trained"]) for row in self._summary["rows"]])
+                [(row["name"], row["size"], _held_out(row), row["trained"]) for row in self._summary["rows"]])
         self._show_table()
 
     def _shares(self, vocab_size: int) -> tuple[float, float]:
@@ -159,20 +159,21 @@ class LabView:
             lines.append(txt(
                 '<tr><td>{}</td><td class="num">{}</td><td class="num">{}</td><td class="num">{}</td>'
                 '<td class="num">{}</td><td class="num">{}</td><td class="num">{}</td><td class="num">{}</td></tr>',
-                row["name"], number(row["size"]), _two(row["held_out"] or row["bytes_per_token"]),
+                row["name"], number(row["size"]), _two(_held_out(row)),
                 _two(row["fertility"]), number(row["unused"]), percent(tied), percent(untied),
                 txt('<i class="tag kept">in the draft</i>') if mine else press("Use this size" if row["trained"]
                                                                               else "Use", f"use {place}")))
         looked = txt('<p class="more">{} of {} documents, {}; words are what white space parts. Bytes per token on '
-                     "the validation documents.</p>", number(self._summary["documents"]),
+                     "the validation documents. Tied, untied: the share of the draft's model that its embeddings would "
+                     "take.</p>", number(self._summary["documents"]),
                      number(self._summary["of"]), figures.byte_size(self._summary["bytes"]))
         notes = [banner("info", note) for note in self._summary["notes"]]
         notes += [banner("warning", f"{row['name']} does not give every text back as it was.")
                   for row in rows if not row["lossless"]]
         self.table.html = join([
             txt('<div class="scroll"><table><tr><th>tokenizer</th><th class="num">vocabulary</th><th class="num">bytes '
-                'per token</th><th class="num">tokens per word</th><th class="num">unused tokens</th><th class="num">'
-                'embeddings, tied</th><th class="num">untied</th><th></th></tr>{}</table></div>', join(lines)),
+                'per token</th><th class="num">tokens per word</th><th class="num">unused</th><th class="num">tied</th>'
+                '<th class="num">untied</th><th></th></tr>{}</table></div>', join(lines)),
             looked, *notes, *(self._groups(kind) for kind in ("languages", "sources"))])
 
     def _groups(self, kind: str) -> Any:
@@ -199,9 +200,9 @@ class LabView:
         def work() -> list[tuple[str, list[tuple[int, str]]]]:
             from engine.tokens.tokenizer import load, pieces
 
-            return [(row["name"], pieces(load(
-                workspace.place("labs") / wanted[0] / row["path"] if row["trained"] else workspace.resolve(row["path"])),
-                wanted[1])) for row in rows]
+            folder = workspace.place("labs") / wanted[0]
+            return [(row["name"], pieces(load(folder / row["path"] if row["trained"] else
+                                              workspace.resolve(row["path"])), wanted[1])) for row in rows]
 
         self.cutting.begin(work)
 
@@ -225,6 +226,11 @@ def embedding_share(model: ModelConfig, vocab_size: int) -> tuple[float, float]:
 
 def _offer(select: Any, names: list[str]) -> None:
     select.param.update(options=names, value=select.value if select.value in names else next(iter(names), None))
+
+
+def _held_out(row: dict[str, Any]) -> float:
+    """Bytes per token on text that trained no tokenizer, or on all of it where none was held out."""
+    return row["held_out"] or row["bytes_per_token"]
 
 
 def _two(value: float | None) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import panel as pn
 import panel_material_ui as pmui
 
-from engine.config import Part, Setting, settings
+from engine.config import Config, Part, Setting, settings
 from studio.draft import Draft, Where
 from studio.fields import WIDE, label
 from studio.layout import stack
@@ -26,10 +26,7 @@ class Items:
         given = self.draft.given(self.where)
         if isinstance(given, list):
             return list(given)
-        values: Any = self.draft.settled.dump()
-        for key in self.where:
-            values = values[key]
-        return list(values)
+        return [item.dump() if isinstance(item, Config) else item for item in self.draft.effective(self.where)]
 
     def put(self, values: list[Any]) -> None:
         self.draft.put(self.where, values)

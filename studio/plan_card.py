@@ -107,7 +107,7 @@ class PlanCard(Viewer):
         self._machines(known)
 
     def _show_prices(self, known: prices.Prices) -> None:
-        units = {"electricity": f"{known.currency} a kWh", "carbon": "kg CO2e a kWh", "overhead": "times the machine"}
+        units = {"electricity": f"{known.currency} a kWh", "carbon": "kg CO2e a kWh", "overhead": "a factor"}
         for name, field in self.money.items():
             text = f"{getattr(known, name).value:g}"
             field.label = f"{EDITABLE[name]} ({units[name]})"

@@ -76,6 +76,10 @@ def assumptions(plan: Plan) -> Markup:
     return txt("<table><tr><th>taken for granted</th><th>as</th><th>from</th></tr>{}</table>{}", told, origin)
 
 
+def _brief(seconds: float) -> str:
+    return duration(seconds) if seconds >= 10 else f"{seconds:.2g} s"
+
+
 # One dial -----------------------------------------------------------------------------------------------
 
 
@@ -94,7 +98,7 @@ def proposal(made: Proposal, limit: str) -> Markup:
     others = ", ".join(f"{name} {loss:.2f} ({size(tokens)} tokens)" for name, tokens, loss in made.considered)
     return txt('<div class="gap">{}</div><p class="line gap">With {}: expected at each size that fits: {}. Batch and '
                'learning rate by the step law of Li et al. 2025. The loss is from {}.</p>'
-               '<div class="fixes">{}</div>', tiles(facts), limit, others, plan.prediction.origin,
+               '<div class="fixes gap">{}</div>', tiles(facts), limit, others, plan.prediction.origin,
                press("Put it into the recipe", "take", "full", "check"))
 
 
@@ -113,7 +117,7 @@ def machines(rows: Sequence[Estimate], machine: Machine, currency: str) -> Marku
                    '<td class="num">{}</td><td class="num">{}</td><td class="num">{}</td><td class="num">{:.0%}</td>'
                    "</tr>",
                    number(row.devices), row.strategy, number(row.memory_gb, 1), number(row.rows), grown,
-                   duration(row.seconds), small(row.cost), energy_words(row.kwh), row.utilisation)
+                   _brief(row.seconds), small(row.cost), energy_words(row.kwh), row.utilisation)
 
     head = txt('<tr><th class="num">devices</th><th>strategy</th><th class="num">GB on each</th>'
                '<th class="num">rows on each</th><th class="num">time</th><th class="num">{}</th>'

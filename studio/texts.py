@@ -53,14 +53,6 @@ def all_reasons(steps: Iterable[Mapping[str, Any]]) -> Markup:
     return found or txt('<p class="nothing">No step dropped a document.</p>')
 
 
-def documents(rows: Sequence[Mapping[str, Any]], most: int = 5) -> Markup:
-    """Documents as they went on."""
-    return txt('<div class="excerpts">{}</div>', join(
-        txt('<article class="excerpt"><header><i class="tag kept">kept</i><code>{}</code></header>'
-            '<p class="prose">{}</p></article>',
-            row["id"], row["text"]) for row in rows[:most]))
-
-
 def quarantine(rows: Sequence[Mapping[str, Any]], of: int) -> Markup:
     """Records that could not be read."""
     if not of:

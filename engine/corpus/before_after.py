@@ -3,7 +3,6 @@ they were read, and where they are written."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -49,24 +48,3 @@ class BeforeAfter:
             return None
         steps = [tally.summary() for kind, tally in zip(self._steps, ledger.tallies, strict=True) if kind]
         return report(self._bias.before, self._bias.after, self._before_is, steps)
-
-
-def digest(report: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The few figures of a report that a dataset's summary and card tell; of the groups, those that one
-    document in a hundred speaks of."""
-    if report is None:
-        return None
-    sides = {"before": report["before"], "after": report["after"]}
-    groups = {(group["axis"], group["group"]): {} for side in sides.values() if side for group in side["groups"]
-              if 100 * group["documents"] >= side["documents"]}
-    gaps: dict[str, dict[str, Any]] = {}
-    for name, side in sides.items():
-        for group in side["groups"] if side else ():
-            if (told := groups.get((group["axis"], group["group"]))) is not None:
-                told[name] = {key: group[key] for key in ("documents", "share")}
-        for gap in side["gaps"] if side else ():
-            gaps.setdefault(gap["axis"], {"groups": gap["groups"]})[name] = gap["size"]
-    return {"before_is": report["before_is"], "cost": report["cost"],
-            "groups": [{"axis": axis, "group": group, **told} for (axis, group), told in groups.items()],
-            "gaps": [{"axis": axis, **told} for axis, told in gaps.items()],
-            "toxic": {name: side["toxic"]["blocks"] for name, side in sides.items() if side}}

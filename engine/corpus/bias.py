@@ -181,11 +181,12 @@ class Counts:
         self.mentioning += bits.sum(0)
         np.add.at(self.topics, self._topic(words, ids, len(documents)), told)
         coded = pc.dictionary_encode(documents["source"]).combine_chunks()
-        for place, name in enumerate(coded.dictionary.to_pylist()):
-            if name not in self.sources and len(self.sources) >= MOST_SOURCES:
-                name = "others"
-            part = told[coded.indices.to_numpy() == place].sum(0)
-            self.sources[name] = self.sources.get(name, 0) + part
+        parts = np.zeros((len(coded.dictionary), told.shape[1]), np.int64)
+        np.add.at(parts, coded.indices.to_numpy(), told)
+        for name, part in zip(coded.dictionary.to_pylist(), parts, strict=True):
+            known = name in self.sources or len(self.sources) < MOST_SOURCES
+            own = name if known else "others"
+            self.sources[own] = self.sources.get(own, 0) + part
 
     def _topic(self, words: Words, ids: np.ndarray, documents: int) -> np.ndarray:
         """Of each document, 1 + the topic that most of its topic words are of; 0 if they are few."""

@@ -9,12 +9,15 @@ which documents it is of. `cost` tells what lies between them in documents, byte
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from engine import files
 from engine.corpus.association import estimate, npmi, share, told
-from engine.corpus.bias import BLOCK, FREQUENT, STRETCH, Counts, Vocabulary
+from engine.corpus.bias import BLOCK, FREQUENT, STRETCH, Counts, Vocabulary, measure
+from engine.corpus.terms import pairs
 
 VERSION = 1
 FILE = "bias.json"
@@ -25,6 +28,7 @@ FEWEST = 10
 COMMON = 0.005
 """Share of all words from which on a word (the, of, was) says nothing of a group."""
 
+ABUSE = "words of abuse"
 MOST_WORDS = 12
 MOST_TERMS = 8
 
@@ -49,6 +53,12 @@ def report(before: Counts | None, after: Counts, before_is: str = "", steps: Ite
             "before": measurement(before) if before else None, "after": measurement(after), "cost": cost}
 
 
+def of_dataset(dataset: Path) -> dict[str, Any]:
+    """The report that was made with a dataset; if none was, the dataset is measured now (and nothing written)."""
+    made = dataset / FILE
+    return files.read_json(made) if made.exists() else report(None, measure(dataset))
+
+
 def measurement(counts: Counts) -> dict[str, Any]:
     """One measurement.
 
@@ -71,7 +81,7 @@ def measurement(counts: Counts) -> dict[str, Any]:
                        (counts.word[:, inside] @ members[inside])[:, None, :], counts.near[:, :, None],
                        counts.words[:, None, None], seen=counts.near[:, :, None])
     toxic = estimate(share, counts.toxic, counts.blocks, seen=counts.toxic)
-    sets = [*v.tables.attributes, "toxic"]
+    sets = [*v.tables.attributes, ABUSE]
     groups = []
     mentions = _mentions(v, words)
     for place, (axis, group) in enumerate(v.groups):
@@ -109,11 +119,13 @@ def _mentions(v: Vocabulary, words: np.ndarray) -> list[int]:
 
 
 def _strongest(counts: Counts, place: int, axis: str) -> list[dict[str, Any]]:
-    """The words that surely go most with a group: by the lower end of the interval; words of its axis are left out."""
+    """The words that surely go most with a group: by the lower end of the interval; words of its axis and first
+    names are left out."""
     v = counts.vocabulary
     near, words = counts.both[:, place].sum(0), counts.word.sum(0)
     fit = (near >= FEWEST) & (words < COMMON * counts.words.sum())
-    fit[[0, *range(len(v.numbers), len(v)), *v.words_of(axis)]] = False      # 0: words that are not looked at
+    names = [v.of[name.lower()] for name in pairs()[1] if name.lower() in v.of]
+    fit[[0, *range(len(v.numbers), len(v)), *v.words_of(axis), *names]] = False      # 0: words that are not looked at
     at = np.flatnonzero(fit)
     if not len(at):
         return []
@@ -136,7 +148,7 @@ def _gaps(counts: Counts, members: np.ndarray) -> Iterable[dict[str, Any]]:
         tracked = np.flatnonzero(fit)
         if not len(tracked):
             continue
-        sets = [*v.tables.attributes, "toxic"]
+        sets = [*v.tables.attributes, ABUSE]
         both, near, all_words = counts.both[:, pair], counts.near[:, pair, None], counts.words[:, None, None]
         seen = counts.near[:, pair].min(1, keepdims=True)
         at_sets = estimate(_gap, both[:, :, inside] @ members[inside],

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from engine.corpus.bias_table import NOTE, heads, rows
+
 SIZES = (("n<1K", 10**3), ("1K<n<10K", 10**4), ("10K<n<100K", 10**5), ("100K<n<1M", 10**6), ("1M<n<10M", 10**7),
          ("10M<n<100M", 10**8), ("100M<n<1B", 10**9))
 MOST_REASONS = 5
@@ -36,7 +38,7 @@ def card(name: str, made_from: Mapping[str, Any], summary: Mapping[str, Any]) ->
         *_skipped(summary.get("skipped", ())),
         "## What was done", ""]
     if steps:
-        parts += ["| step | documents in | out | bytes in | out | edited | cut into more | pardoned |",
+        parts += ["| step | documents in | out | bytes in | out | edited | cut or copied | pardoned |",
                   "|---|---|---|---|---|---|---|---|",
                   *(f"| {_plain(step['step'])} | " + " | ".join(_number(step[key]) for key in (
                       "documents_in", "documents_out", "bytes_in", "bytes_out", "edited", "added", "pardoned")) + " |"
@@ -86,29 +88,9 @@ def bias_part(bias: Mapping[str, Any] | None) -> list[str]:
     """What was measured of bias, in a few lines."""
     if not bias:
         return []
-    sides = [side for side in ("before", "after") if side in bias["toxic"]]
-    head = {"before": f"before ({_plain(bias['before_is'])})", "after": "as it is"}
-    gaps = [(f"gap between {' and '.join(map(_plain, gap['groups']))}", [_interval(gap.get(side), 3) for side in sides])
-            for gap in bias["gaps"]]
-    groups = [(f"{_plain(group['group'])}: share of the mentions of {_plain(group['axis'])}",
-               [f"{group[side]['share']:.1%}" if side in group else "–" for side in sides])
-              for group in bias["groups"]]
-    toxic = ("blocks of 32 words with a word of abuse", [_interval(bias["toxic"][side], 4) for side in sides])
-    parts = ["", "## Bias", "", "Term counts over the whole text (English terms; `bias.json` has them all, with "
-             "intervals). A gap is the mean difference in association (npmi) of words that published tests use.", "",
-             f"| measure | {' | '.join(head[side] for side in sides)} |", "|---|" + "---|" * len(sides),
-             *(f"| {name} | {' | '.join(values)} |" for name, values in [*gaps, toxic, *groups])]
-    if cost := bias["cost"]:
-        parts += ["", "From before to after: " + ", ".join(
-            f"{_number(went)} {of} of {_number(came)}" for of, (came, went) in cost.items()) + "."]
-    return parts
-
-
-def _interval(figure: Mapping[str, float | None] | None, digits: int) -> str:
-    if figure is None or figure["value"] is None:
-        return "–"
-    around = f" ({figure['low']:.{digits}f} to {figure['high']:.{digits}f})" if figure["low"] is not None else ""
-    return f"{figure['value']:.{digits}f}{around}"
+    return ["", "## Bias", "", f"{NOTE} `bias.json` has more.", "", f"| measure | {' | '.join(heads(bias))} |",
+            "|---|" + "---|" * len(heads(bias)),
+            *(f"| {_plain(name)} | {' | '.join(values)} |" for name, values in rows(bias))]
 
 
 def _lengths(lengths: Mapping[str, list[int]]) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 os.environ.setdefault("DO_NOT_TRACK", "1")  # read when daft is imported
 os.environ.setdefault("DAFT_PROGRESS_BAR", "0")
+os.environ["DAFT_RUNNER"] = "native"  # within a Ray worker it takes Ray's, which gives rows back in another order
 
 import daft
 import pyarrow as pa

@@ -31,6 +31,8 @@ from engine.corpus.spill import Spill
 RETRIES = 3
 """Times that Ray begins a shard anew when its worker died."""
 
+PATIENCE_SECONDS = 30
+
 STORE_BYTES = 80 << 20
 """Memory of a Ray that is started here: shards go by the disk, so it holds next to nothing."""
 
@@ -143,7 +145,7 @@ class OnRay:
             raise UserError("corpus.workers names Ray, which is not installed; install it with: pip install "
                             "'training-studio[cluster]', or give a number of processes.",
                             where="corpus.workers") from None
-        self._ray = ray
+        self._ray, self._lost = ray, False
         self._started = not ray.is_initialized()
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         try:
@@ -156,14 +158,14 @@ class OnRay:
             self._plan = ray.put(plan)
             self.ahead = 1 + max(1, int(ray.cluster_resources().get("CPU", 1)))
             self._probe(workers, plan)
-        except (OSError, RuntimeError, ValueError, ConnectionError) as problem:
+        except Exception as problem:             # Ray raises plain ones too, such as for a start that took too long
             self.close()
-            raise UserError(f"The Ray cluster {workers} cannot be used ({str(problem).splitlines()[0]}); check that it "
-                            "runs, that its machines have the same Training Studio installed, and its address.",
+            if isinstance(problem, UserError):
+                raise
+            why = (str(problem) or repr(problem)).splitlines()[0]
+            raise UserError(f"Ray cannot be used as {workers} ({why}); check that it runs, its address, and that its "
+                            "machines have the same Training Studio installed.",
                             where="corpus.workers") from None
-        except UserError:
-            self.close()
-            raise
 
     def _probe(self, workers: str, plan: Plan) -> None:
         """Refuse, before the work, a cluster that works on other files than these."""
@@ -180,10 +182,16 @@ class OnRay:
                             "install the same version.", where="corpus.workers")
 
     def begin(self, num_steps: int, number: int, look: bool) -> Any:
-        return self._task.remote(self._plan, num_steps, number, look)
+        return None if self._lost else self._task.remote(self._plan, num_steps, number, look)
 
     def end(self, work: Any) -> int | None:
+        if self._lost or work is None:
+            return None
         try:
+            while not self._ray.wait([work], timeout=PATIENCE_SECONDS)[0]:
+                if not self._ray.cluster_resources().get("CPU"):
+                    self._lost = True            # no worker is left, and Ray would wait for one for ever
+                    return None
             return int(self._ray.get(work))
         except Exception:                        # a worker died too often, or met what this process will meet
             return None

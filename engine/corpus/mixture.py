@@ -21,7 +21,7 @@ class Mixture(Whole):
     proportions, a large one evens them out. What has to be more is repeated, what has to be less is cut, the same way
     every time. Four epochs teach nearly as much as new text (Muennighoff et al. 2023); beyond `max_epochs` a source is
     not repeated, and the others fill its place. Put it last: what follows would undo the shares. The copies of a
-    document fall on one side of the split. A weight per document is no setting of training: it is sampled here.
+    document fall on one side of the split, so what is held out has the shares too. A weight per document is no setting of training: it is sampled here.
     """
 
     mitigates: ClassVar[bool] = True

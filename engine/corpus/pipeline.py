@@ -20,8 +20,9 @@ import pyarrow as pa
 from engine import files
 from engine.config import UserError
 from engine.corpus import CorpusConfig, Source
-from engine.corpus.before_after import BeforeAfter, digest
+from engine.corpus.before_after import BeforeAfter
 from engine.corpus.bias_report import FILE
+from engine.corpus.bias_table import digest
 from engine.corpus.card import card
 from engine.corpus.contents import Changed, Contents
 from engine.corpus.crew import Plan, gather
@@ -170,7 +171,8 @@ def preview(config: CorpusConfig, workspace: Workspace, limit: int = 1000) -> di
     sample = pa.table({"text": kept["text"], "split": pa.array(sides, pa.string())})
     found = measured.report(ledger)
     return {**summary(ledger, split), "skipped": _skipped(config, workspace),
-            "leak": leak(lambda: [sample], split.validation_bytes), "shares": passes.shares(), "bias": digest(found), "bias_report": found,
+            "leak": leak(lambda: [sample], split.validation_bytes), "shares": passes.shares(),
+            "bias": digest(found), "bias_report": found,
             "examples": kept.slice(0, 20).drop_columns("group").to_pylist(),
             "ledger": ledger.rows, "quarantine": ledger.quarantine, "problem": shortage(config, ledger, split),
             "files": num_files, "sampled": cut_short}

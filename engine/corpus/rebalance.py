@@ -54,8 +54,9 @@ class Rebalance(Whole):
             times = epochs(amounts.tolist(), [1.0] * len(groups), float(amounts.sum()), self.max_epochs)
             taken = copies(leans, sizes, keys, times)
         elif some.any():
-            names = [name for part in looked.tables(["source"]) for name in part["source"].to_pylist()]
-            files, file = np.unique(np.array(names), return_inverse=True)
+            files: dict[str, int] = {}
+            file = np.concatenate([np.array([files.setdefault(name, len(files)) for name in part["source"].to_pylist()],
+                                            np.int64) for part in looked.tables(["source"])])
             kinds = np.where(some, leans * len(files) + file, -1)
             both = np.bincount(kinds[some], sizes[some], len(groups) * len(files)).reshape(len(groups), -1)
             fair = np.outer(both.sum(1), both.sum(0)) / both.sum()

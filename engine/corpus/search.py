@@ -84,9 +84,9 @@ def clusters(dataset: Path, limit: int = 100) -> list[dict[str, Any]]:
         for batch in file.iter_batches(batch_size=SCANNED, columns=columns):
             for row in batch.filter(pc.is_valid(batch["cluster"])).to_pylist():
                 if row["id"] == row["kept"]:
-                    continue                          # with keep=all, what would have stayed has a row too
-                new = {"step": row["step"], "cluster": row["cluster"], "kept": row["kept"], "others": 0, "similarity": 1.0}
-                one = made.setdefault((row["step"], row["cluster"]), new)
+                    continue                          # with keep=all the one that stays has a row too
+                named = {name: row[name] for name in ("step", "cluster", "kept")}
+                one = made.setdefault((row["step"], row["cluster"]), {**named, "others": 0, "similarity": 1.0})
                 one["others"] += 1
                 one["similarity"] = min(one["similarity"], row["similarity"] if row["similarity"] is not None else 1.0)
     return sorted(made.values(), key=lambda one: (-one["others"], one["step"], one["cluster"]))[:limit]

@@ -77,8 +77,8 @@ def skipped(source: Source, workspace: Workspace) -> Skipped | None:
     """What `find` leaves out of a folder or glob for its ending, and links to folders; None if nothing is."""
     paths, alone = _paths(source.path, workspace)
     left = [(path.suffix.lower() or NO_ENDING, path) for path in paths if not format_of(path)]
-    if alone or source.format != "auto":
-        left = []
+    if alone or source.format != "auto" or all(path.is_relative_to(ASSETS) for path in paths):
+        left = []                               # what the bundled corpora hold besides is known
     if (folder := workspace.path / source.path).is_dir():
         left += [(LINK, Path(here, name)) for here, folders, _ in os.walk(folder) for name in sorted(folders)
                  if Path(here, name).is_symlink()]

@@ -64,7 +64,7 @@ def export(checkpoint: Path, config: ExportConfig, out: Path, progress: Progress
     try:
         with files.making(out) as folder:
             progress(1, steps, "writing the graph")
-            _write_graph(model, folder / "onnx" / "model.onnx", config)
+            write_graph(model, folder / "onnx" / "model.onnx", config)
             save(model, folder, tokenizer)
             progress(2, steps, "proving that it is the same model")
             verdict = parity.compare(model, folder / "onnx" / "model.onnx", config.tolerance, text,
@@ -75,7 +75,7 @@ def export(checkpoint: Path, config: ExportConfig, out: Path, progress: Progress
                 verdict["costs"] = _smaller(model, folder / "onnx", config, text, _within(progress, 3, steps))
                 files.write_json(folder / "cost.json", verdict["costs"])
             progress(steps - 1, steps, "writing the card")
-            _write_sidecars(folder, model.config, config)
+            write_sidecars(folder, model.config, config)
             files.write_json(folder / "parity.json", {k: v for k, v in verdict.items() if k != "costs"})
             known = {**facts, "parity": verdict, "licence": config.licence, "name": out.name, "target": config.target}
             (folder / "README.md").write_text(card(model.config, known), encoding="utf-8")
@@ -86,7 +86,7 @@ def export(checkpoint: Path, config: ExportConfig, out: Path, progress: Progress
     return out, verdict
 
 
-def _write_graph(model: Decoder, path: Path, config: ExportConfig, precision: Precision | None = None) -> None:
+def write_graph(model: Decoder, path: Path, config: ExportConfig, precision: Precision | None = None) -> None:
     path.parent.mkdir(exist_ok=True)
     weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
     TARGETS[config.target](model.config, weights, precision.matrices() if precision else None).save(path)
@@ -98,7 +98,7 @@ def _smaller(model: Decoder, folder: Path, config: ExportConfig, text: HeldOut |
     """Write each precision, measure what it costs, and take the broken ones away again."""
     for precision in config.precisions:
         progress(0, 0, f"writing {precision.kind}")
-        _write_graph(model, folder / precision.file, config, precision)
+        write_graph(model, folder / precision.file, config, precision)
     found = cost.measure(folder, config.precisions, text, progress)
     for row in found:
         if not row["passed"]:
@@ -113,7 +113,7 @@ def _within(progress: Progress, done: int, of: int) -> Progress:
     return lambda _, __, message="": progress(done, of, message)
 
 
-def _write_sidecars(folder: Path, config: ModelConfig, asked: ExportConfig) -> None:
+def write_sidecars(folder: Path, config: ModelConfig, asked: ExportConfig) -> None:
     """What the clients want to know beside the checkpoint's own files."""
     published = files.read_json(folder / "config.json")
     beside = sorted(path.name.removesuffix("_data") for path in (folder / "onnx").glob("*.onnx_data"))

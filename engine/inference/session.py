@@ -56,6 +56,22 @@ class Session:
         with told():
             return self._run.run(["logits"], inputs)[0]
 
+    def step(self, ids: np.ndarray, mask: np.ndarray,
+             past: list[np.ndarray] | None = None) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Logits (B, V) after the last of the tokens (B, T) of several rows, padded on the left, and the new past.
+
+        `mask` (B, P + T). With a past T must be 1: the attention of native graphs takes no more of several rows.
+        """
+        assert past is None or ids.shape[1] == 1
+        empty = np.zeros((len(ids), self.num_kv_heads, 0, self.head_size), np.float32)
+        given = past or [empty] * len(self.caches)
+        inputs = {"input_ids": ids, "attention_mask": mask,
+                  "position_ids": np.maximum(mask.cumsum(-1) - 1, 0)[:, -ids.shape[1]:],
+                  **{f"past_key_values.{name}": value for name, value in zip(self.caches, given, strict=True)}}
+        with told():
+            logits, *present = self._run.run(["logits", *(f"present.{name}" for name in self.caches)], inputs)
+        return logits[:, -1], present
+
     def cache(self, capacity: int) -> Cache:
         """An empty cache with room for `capacity` tokens."""
         return (Cache if self.appends else GrowingCache)(self, self._run, capacity)

@@ -13,14 +13,15 @@ from engine.inference.session import Session
 ROUNDS = 3
 
 
-def speeds(sessions: Mapping[str, Session], prompt_tokens: int, new_tokens: int) -> dict[str, dict[str, Any]]:
-    """For each session: prefill and decode tokens per second at batch 1, the best of ROUNDS rounds.
+def speeds(sessions: Mapping[str, Session], prompt_tokens: int, new_tokens: int,
+           rounds: int = ROUNDS) -> dict[str, dict[str, Any]]:
+    """For each session: prefill and decode tokens per second at batch 1, the best of the rounds.
 
     The best, since what else the machine does can only make a round slower. Sessions take turns.
     """
     ids = np.arange(prompt_tokens, dtype=np.int64)
     best = {name: [float("inf"), float("inf")] for name in sessions}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, session in sessions.items():
             cache = session.cache(prompt_tokens + new_tokens)
             begun = time.perf_counter()

@@ -47,7 +47,7 @@ class ModelConfig(Config):
     family: Literal["llama", "qwen3", "gpt2"] = setting("llama", "Published family whose blocks are used")
     size: Literal["nano", "micro", "mini", "small", "base", "medium", "large", "1b", "3b", "7b"] = setting(
         "nano", "Named size that fills in every number not given below")
-    vocab_size: int = setting(2048, "Number of tokens that the model knows", ge=1, unit="tokens")
+    vocab_size: int = setting(2048, "Number of tokens that the model knows", ge=1, le=16_777_216, unit="tokens")
     context_length: int = setting(128, "Tokens that the model sees at once", ge=8, le=1_048_576, unit="tokens")
     num_layers: int = setting(4, "Blocks stacked on one another", ge=1, le=512)
     hidden_size: int = setting(128, "Width of the stream that runs through the blocks", ge=8, le=65_536)
@@ -61,7 +61,7 @@ class ModelConfig(Config):
     norm_eps: float = setting(1e-5, "Small number that keeps the normalisation from dividing by zero", gt=0, le=0.1,
                               advanced=True)
     position: Literal["rope", "learned"] = setting("rope", "How a token knows its place", advanced=True)
-    rope_theta: float = setting(10_000.0, "Base of RoPE's wavelengths", gt=1, advanced=True)
+    rope_theta: float = setting(10_000.0, "Base of RoPE's wavelengths", gt=1, le=1e12, advanced=True)
     rope_scaling: Literal["none", "linear", "llama3"] = setting(
         "none", "How RoPE was stretched over a longer context than the model was first trained on", advanced=True)
     rope_factor: float = setting(1.0, "How many times RoPE's slow waves are longer", ge=1, le=4096, advanced=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
-from engine.config import Config, Part, setting
+from pydantic import model_validator
+
+from engine.config import Config, Part, setting, wrong
 from engine.table import Table
 
 if TYPE_CHECKING:
@@ -74,13 +75,20 @@ class LrRange(Config):
 
     lowest: float = setting(1e-6, "Learning rate of the first step", gt=0, le=1)
     highest: float = setting(10.0, "Learning rate of the last step; the test ends before it, when the loss has risen",
-                             gt=0, le=1000)
+                             gt=0, le=10)
     num_steps: int = setting(140, "Steps from the lowest to the highest rate", ge=10, le=10_000, unit="steps")
 
-    def lr(self, step: int) -> float:
-        """The learning rate of step `step` (from 0): equal ratios from the lowest to the highest."""
-        share = min(1.0, step / (self.num_steps - 1))
-        return math.exp((1 - share) * math.log(self.lowest) + share * math.log(self.highest))
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if self.lowest >= self.highest:
+            raise wrong("lowest", f"is {self.lowest:g}, must be less than highest, which is {self.highest:g}",
+                        self.lowest)
+        return self
+
+    def factor(self, step: int, max_steps: int) -> float:
+        """The share of the highest rate that step `step` (from 0) of `max_steps` uses: each is the last times one
+        ratio."""
+        return (self.lowest / self.highest) ** (1 - min(1.0, step / max(1, max_steps - 1)))
 
 
 # The menu, in order.

@@ -26,6 +26,8 @@ def average(optimizer: Optimizer, decay: float) -> None:
     @torch.no_grad()
     def update(optimizer: Optimizer, *_: Any) -> None:
         params = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if not params:
+            return  # an update that was left out
         counted = optimizer.state[optimizer.param_groups[0]["params"][0]]
         number = counted[COUNT] = counted.get(COUNT, 0) + 1
         for p in params:

@@ -85,7 +85,8 @@ def key(recipe: Recipe, machine: Here) -> str:
     """What a measurement holds for: the shape of model and batch, the optimizer and this machine."""
     train = recipe.train
     return files.fingerprint(recipe.model.dump(), train.micro_batch_size, train.accumulation, recipe.optim.kind,
-                             recipe.stage.dump(), train.precision, train.device, machine.name, machine.cores)
+                             recipe.stage.dump(), train.ema_decay > 0, recipe.tokens.document_mask,
+                             train.precision, train.device, machine.name, machine.cores)
 
 
 def keep(workspace: Workspace, recipe: Recipe, measured: Measured, machine: Here) -> None:

@@ -30,8 +30,8 @@ def peak(recipe: Recipe, precision: str, *, process_bytes: float = PROCESS_BYTES
 
 
 def state_bytes(recipe: Recipe) -> int:
-    """What the optimizer keeps of the whole model."""
-    return groups.state_bytes(recipe.optim, recipe.model)
+    """What the optimizer keeps of the whole model, with the average of its weights if there is one."""
+    return groups.state_bytes(recipe.optim, recipe.model, averaged=recipe.train.ema_decay > 0)
 
 
 def total(recipe: Recipe, precision: str) -> int:

@@ -4,6 +4,7 @@ assumptions."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from engine import files
@@ -19,6 +20,7 @@ from engine.workspace import Workspace
 START_SECONDS = 8.0        # until the first step, libraries loaded
 DISK_BYTES = 300e6         # a second, for checkpoints, until one was measured
 FORWARD = 1 / 3            # of a training step, that looking without learning takes
+MOST_FILES = 2000          # that are asked for their size while somebody types
 GIB = 2**30
 
 
@@ -32,7 +34,17 @@ class Text:
 
     @property
     def known(self) -> bool:
+        """Whether the tokens were counted; otherwise they are guessed from the size of the files, if at all."""
         return bool(self.tokens)
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """How much text there is, and how that is known."""
+        if self.known:
+            return f"{self.unique:,.0f} tokens", f"the folder {self.tokens}"
+        if self.unique:
+            return f"about {self.unique:,.0f} tokens", "the size of the files, before anything is filtered"
+        return "new text at every step", "nobody knows yet how much there is"
 
 
 @dataclass(frozen=True)
@@ -110,8 +122,7 @@ def outline(recipe: Recipe, workspace: Workspace, *, figures: Prices | None = No
         ("Electricity", f"{figures.electricity.value:g} {figures.currency} a kWh", _told(figures.electricity)),
         ("Carbon", f"{figures.carbon.value:g} kg CO2e a kWh", _told(figures.carbon)),
         ("Overhead of the building", f"{figures.overhead.value:g}", _told(figures.overhead)),
-        ("Text", f"{text.unique:,.0f} tokens" if text.known else "new text at every step",
-         f"the folder {text.tokens}" if text.known else "nothing is tokenized with these settings yet"),
+        ("Text", *text.words),
         ("Bytes a token", f"{ratio:.2f}", "counted" if text.known else "a guess for English"),
     ]
     return Plan(size, tokens, unique, flops, parts, held, machine.memory_bytes, precision, seconds, watts, kwh,
@@ -131,7 +142,24 @@ def text_of(recipe: Recipe, workspace: Workspace) -> Text:
             return Text(float(train["tokens"]), train["bytes"] / max(1, train["tokens"]), folder.name)
         except (UserError, KeyError, AttributeError, TypeError, OSError):
             continue
-    return Text()
+    return Text(_guess(recipe, workspace))
+
+
+def _guess(recipe: Recipe, workspace: Workspace) -> float:
+    """Training tokens, from the size of the sources' files; 0 where they cannot be found, or are too many to ask."""
+    size, left = 0, MOST_FILES
+    for source in recipe.corpus.sources:
+        try:
+            path = workspace.resolve(source.path)
+            found = [path] if path.is_file() else list(islice(path.rglob("*"), left)) if path.is_dir() else []
+            size += sum(file.stat().st_size for file in found if file.is_file())
+        except (UserError, OSError):
+            return 0.0
+        left -= len(found)
+        if left <= 0:
+            return 0.0
+    kept = size * (1 - recipe.corpus.validation_fraction)
+    return kept / scaling.bytes_per_token(recipe.model.vocab_size)
 
 
 def _made_from(recipe: Recipe, made_from: dict[str, Any], workspace: Workspace) -> bool:

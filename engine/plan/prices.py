@@ -13,7 +13,7 @@ from engine.config import Config, UserError, read, setting
 from engine.workspace import ASSETS, Workspace
 
 SHIPPED = ASSETS / "prices.yaml"
-EDITABLE = {"electricity": "Electricity", "carbon": "Carbon", "overhead": "Overhead of the building (PUE)"}
+EDITABLE = {"electricity": "Electricity", "carbon": "Carbon", "overhead": "Building overhead, PUE"}
 """What is asked on the Train page; the rest of the file is edited as a file."""
 
 

@@ -2,8 +2,8 @@
 
 L(N, D) = E + A / N^alpha + B / D^beta (Hoffmann et al. 2022), here in nats a byte, so that tokenizers don't matter.
 The published laws were fitted from 44M parameters and 10^18 FLOPs up; below, they say more than guessing would. So
-small models have a law of their own, fitted to runs of this engine (`benchmarks/scaling.py`), and between the two
-the prediction goes over from one to the other. Text differs from text: runs on the same tokens shift the law.
+small models have a law of their own, fitted to runs of this engine (`benchmarks/scaling.py`), and from there the
+prediction goes over into the published one. Text differs from text: runs on the same tokens shift the law.
 """
 
 from __future__ import annotations
@@ -45,8 +45,10 @@ SMALL = Law("small", BESIROGLU.base, 16.99, 7.754, BESIROGLU.alpha, 0.18, 0.05,
 """E and alpha are those of Besiroglu et al., which six runs cannot find; A, B and beta are fitted to the runs of
 `benchmarks/scaling.json` (0.15 to 3M parameters without embedding, 0.1 to 2M tokens). They lie within 5 % of it."""
 
-SMALL_FLOPS, PUBLISHED_FLOPS = 2e13, 6e18
-"""Where the small runs end, and where the published ones begin (Hoffmann et al.'s smallest isoFLOP curve)."""
+SMALL_FLOPS = 2e13              # where the small runs end
+PUBLISHED_PARAMETERS, PUBLISHED_TOKENS = 44e6, 1e9  # where the published ones begin
+SHARPNESS = 12                  # of the maximum of the two laws
+GAP_SPREAD = 0.10               # of the logarithm of the loss between them, where nothing was tried: an assumption
 
 TEXT_SPREAD = 0.10  # of the logarithm of the loss, from one English text to another, with no run on the text itself
 RUN_SPREAD = 0.02   # from one run to the next on the same text: seed, validation text
@@ -79,22 +81,22 @@ def worth(tokens: float, unique: float) -> float:
 
 
 def per_byte(parameters: float, non_embedding: float, tokens: float, unique: float) -> tuple[float, float, str]:
-    """(nats a byte, standard deviation of its logarithm, law) before any run on this text is looked at."""
+    """(nats a byte, standard deviation of its logarithm, law) before any run on this text is looked at.
+
+    The small law, but hardly below what the published one says of the nearest size and text that it was fitted to:
+    both fall with size and text, so their smooth maximum does, and goes over into the published law.
+    """
     data = worth(tokens, unique)
-    compute = 6 * parameters * tokens
-    share = (math.log(compute) - math.log(SMALL_FLOPS)) / (math.log(PUBLISHED_FLOPS) - math.log(SMALL_FLOPS))
-    share = min(1.0, max(0.0, share))
-    small = SMALL.loss(non_embedding, data)
-    if share == 0:
-        return small, SMALL.spread, SMALL.source
-    one, other = (law.loss(parameters, data) for law in (BESIROGLU, HOFFMANN))
-    between = abs(math.log(one / other)) / 2  # how far the two fits to the same models disagree
-    loss = math.exp((1 - share) * math.log(small) + share * math.log(one))
-    if share == 1:
+    near = max(parameters, PUBLISHED_PARAMETERS), max(data, PUBLISHED_TOKENS)
+    small, one, other = SMALL.loss(non_embedding, data), BESIROGLU.loss(*near), HOFFMANN.loss(*near)
+    loss = (small ** SHARPNESS + one ** SHARPNESS) ** (1 / SHARPNESS)
+    if near == (parameters, data):
+        between = abs(math.log(one / other)) / 2  # how far two fits to the same models disagree
         return loss, math.hypot(BESIROGLU.spread, between), BESIROGLU.source
-    # In the gap neither law was tried; their own difference says how far one can be off.
-    gap = abs(math.log(small / one)) * min(share, 1 - share)
-    return loss, math.hypot(SMALL.spread, gap), f"between {SMALL.source} and {BESIROGLU.source}"
+    away = min(1.0, max(0.0, math.log10(6 * parameters * data / SMALL_FLOPS)))
+    if away == 0:
+        return loss, SMALL.spread, SMALL.source
+    return loss, math.hypot(SMALL.spread, GAP_SPREAD * away), f"between {SMALL.source} and {BESIROGLU.source}"
 
 
 def predict(parameters: float, non_embedding: float, tokens: float, unique: float, bytes_per_token: float,

@@ -93,6 +93,16 @@ def export(worker: Worker, recipe: Recipe) -> Recipe:
     return recipe
 
 
+@JOBS.add("lr_range")
+def lr_range(worker: Worker, recipe: Recipe) -> Recipe:
+    from engine.runs.lr_range import lr_range as test
+
+    tokens = _tokens(worker, recipe)
+    recipe = _with_vocabulary(worker, recipe)
+    test(worker, recipe, tokens)
+    return recipe
+
+
 def _dataset(worker: Worker, recipe: Recipe) -> Path:
     from engine.corpus.pipeline import curate as make
 

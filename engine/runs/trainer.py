@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +28,7 @@ from engine.runs.checkpoint import Position
 from engine.runs.doctor import Doctor, not_finite
 from engine.runs.energy import Meter, spent
 from engine.runs.metrics import cut
-from engine.stages.base import NotFinite, Stage
+from engine.stages.base import NotFinite, Stage, Step
 from engine.tokens.batches import TokenData
 
 if TYPE_CHECKING:
@@ -75,6 +78,23 @@ def train(worker: Worker, recipe: Recipe, tokens: Path) -> Path:
     return checkpoint.best(run)
 
 
+class Ranging(lightning.Callback):
+    """Hands every step to `take`, and ends training when that says so."""
+
+    def __init__(self, stage: Stage, take: Callable[[Step], bool]) -> None:
+        self.stage, self.take, self.seen = stage, take, stage.steps
+        self.handler = signal.getsignal(signal.SIGTERM)  # as in Boundary
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self.handler)
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any, **__: Any) -> None:
+        if self.stage.steps > self.seen:
+            self.seen = self.stage.steps
+            trainer.should_stop = self.take(self.stage.last)
+
+
 def _newest(worker: Worker) -> Path | None:
     """The checkpoint to go on from; what is wrong with a newer one is said in the timeline."""
     checkpoint.sweep(worker.run)
@@ -112,6 +132,9 @@ def fit(worker: Worker, recipe: Recipe, position: Position, stage: Stage, data: 
             warnings.filterwarnings("ignore", module=r"lightning\.")  # of what we do on purpose
             _lightning(worker.run.path, recipe, position, boundary).fit(stage, data)
     except NotFinite as problem:
+        if isinstance(boundary, Ranging):
+            boundary.take(stage.last)  # it looked for where the loss breaks
+            return
         kept = worker.run.checkpoints
         sentence = not_finite(problem.step, recipe, position.precision, kept[-1] if kept else None)
         worker.run.event("advice", sentence=sentence)

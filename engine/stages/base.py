@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.model.decoder import Decoder
-from engine.optim import Optimizer, Schedule
+from engine.optim import LrRange, Optimizer, Schedule
 from engine.optim.averages import average
 from engine.optim.groups import freeze
 from engine.stages import StageConfig, TrainConfig
@@ -54,7 +54,7 @@ class Stage(lightning.LightningModule):
     last: Step  # the newest one
 
     def __init__(self, model: Decoder, config: StageConfig, train: TrainConfig, optim: Optimizer,
-                 schedule: Schedule, seed: int) -> None:
+                 schedule: Schedule | LrRange, seed: int) -> None:
         super().__init__()
         self.model, self.config, self.train_config = model, config, train
         self.optim, self.schedule, self.seed = optim, schedule, seed

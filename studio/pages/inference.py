@@ -1,84 +1,118 @@
-"""Test: talk to a bundle as a program would, and see what it was sure of."""
+"""Test: talk to models as a program would, one or two at a time, and see what they were sure of."""
 
 from __future__ import annotations
 
+import json
 import random
 import shlex
-import time
 from typing import Any
 
 import panel as pn
 import panel_material_ui as pmui
 from panel.viewable import Viewable
 
-from engine import inference
+from engine import runs
+from engine.config import UserError
+from engine.inference.bundle import precisions
 from studio.background import Background
-from studio.layout import actions, button, split
+from studio.layout import actions, button, pair, split, stack
 from studio.page import Page
-from studio.texts import Text, shell_line, surprise
+from studio.prompt_set import MOST_PROMPTS, PromptSet
+from studio.texts import Text, percent, shell_line
 from studio.views import banner, card, join, number, press, tiles, txt
+from studio.voice import Source, Voice, asked
 
 ALTERNATIVES = 5
 PULL_MILLISECONDS = 120
+NOBODY = "nobody"
+SEED_WORDS = "The same seed writes the same text again"
 SCALE = (("even odds", 5), ("one in ten", 16), ("one in a hundred", 32), ("one in a thousand", 48))
 
 
 class Test(Page):
     title, icon, noun = "Test", "forum", "inference"
-    line = "Talk to an exported model, as a program would that uses it: onnxruntime alone, no PyTorch."
+    line = "Talk to an exported model, as a program would that uses it, or to a checkpoint; to two of them at once."
 
     def view(self) -> Viewable:
-        self.writer, self._model = Background(), ("", None)
-        self.written: list[tuple[float, Any]] = []  # (moment, token): the thread appends, the tick reads
-        self._halt, self._shown, self._asked, self._fast = False, -1, "", None
-        self.bundle = pmui.Select(label="Bundle", options=[], size="small", sizing_mode="stretch_width", margin=0)
+        self.first, self.second = Voice("What it writes"), Voice("")
+        self.batch, self.differ = PromptSet(), Background()
+        self.sources: dict[str, Source] = {}
+        self._fast, self._asked = None, ""
+        select = {"options": [], "size": "small", "sizing_mode": "stretch_width", "margin": 0}
+        self.bundle = pmui.Select(label="Model", **select)
+        self.other = pmui.Select(label="Beside it", **{**select, "options": [NOBODY]}, value=NOBODY)
+        self.blind = pmui.Switch(label="Blind: which is which is told afterwards", value=False, margin=0, size="small")
         self.prompt = pmui.TextAreaInput(label="Prompt", value="It was", rows=3, auto_grow=True, max_rows=10, margin=0,
                                          max_length=100_000, sizing_mode="stretch_width")
+        self.many = pmui.Switch(label="Each line is a prompt of its own", value=False, margin=0, size="small")
         slider = {"sizing_mode": "stretch_width", "margin": (0, 8), "size": "small"}
         self.temperature = pmui.FloatSlider(label="Temperature", value=0.8, start=0, end=2, step=0.05, **slider)
         self.top_p = pmui.FloatSlider(label="Top-p", value=1.0, start=0.05, end=1, step=0.05, **slider)
         self.top_k = pmui.IntSlider(label="Top-k (0: all)", value=0, start=0, end=200, **slider)
         self.length = pmui.IntSlider(label="Most new tokens", value=128, start=8, end=1024, step=8, **slider)
         self.seed = pmui.TextInput(label="Seed", placeholder="another one each time", size="small", margin=0,
-                                   helper_text="The same seed writes the same text again", sizing_mode="stretch_width")
+                                   helper_text=SEED_WORDS, sizing_mode="stretch_width")
+        self.until = pmui.TextAreaInput(label="Stop strings", placeholder="one a line", rows=1, auto_grow=True,
+                                        max_rows=4, margin=0, sizing_mode="stretch_width",
+                                        helper_text="The text ends before any of them")
         self.go = button("Generate", "play_arrow", self.begin, main=True)
         self.end = button("Stop", "stop", self.stop, disabled=True)
-        self.facts, self.text, self.legend = Text(), Text(), Text(_legend())
+        self.compare = button("Compare with PyTorch", "difference", self.look_closer)
+        self.reveal = button("Reveal", "visibility", self._reveal, visible=False)
+        self.legend, self.close = Text(_legend()), Text()
         self.words = Text(on_press=self.session.goto)
         self.legend.visible = False
-        for control in (self.bundle, self.prompt, self.temperature, self.top_p, self.top_k, self.length, self.seed):
+        self.closer = card(self.close, title="Logits in PyTorch and in onnxruntime", visible=False,
+                           line="The prompt, token by token, in float32 PyTorch and in the bundle's graph.")
+        self.second.card.visible = False
+        for control in (self.bundle, self.other, self.prompt, self.temperature, self.top_p, self.top_k, self.length,
+                        self.seed, self.until, self.many):
             control.param.watch(lambda *_: self._tell(), "value")
-        self._say("Write the beginning of a text, and press Generate.")
+        self.first.say("Write the beginning of a text, and press Generate.")
         return split(
-            [card(self.bundle, self.prompt, actions(self.go, self.end), self.temperature, self.top_p, self.top_k,
-                  self.length,
-                  self.seed, self.words, title="Prompt")],
-            [card(self.text, self.legend, self.facts, title="What it writes",
-                  line="The stronger the colour, the more surprised the model was. Point at a token to see what "
-                       "else it might have been.")], left="minmax(0, 4fr)", right="minmax(0, 8fr)")
+            [card(self.bundle, self.other, self.blind, self.prompt, self.many, actions(self.go, self.end, self.compare),
+                  self.temperature, self.top_p, self.top_k, self.length, self.seed, self.until, self.words,
+                  title="Prompt")],
+            [stack(pair(self.first, self.second), actions(self.reveal), self.legend, self.batch, self.closer)],
+            left="minmax(0, 4fr)", right="minmax(0, 8fr)")
 
     def shown(self) -> None:
-        names = [bundle.name for bundle in self.session.workspace.listing("bundles")]
-        wanted = self.session.bundle if self.session.bundle in names else self.bundle.value
-        self.bundle.param.update(options=names, value=wanted if wanted in names else next(iter(names), None))
+        self.sources = _sources(self.session)
+        names = list(self.sources)
+        wanted = next((name for name in (self.session.bundle, self.bundle.value) if name in names), None)
+        self.bundle.param.update(options=names, value=wanted or next(iter(names), None))
+        self.other.param.update(options=[NOBODY, *names], value=self.other.value if self.other.value in names
+                                else NOBODY)
         self._tell()
 
+    @property
+    def busy(self) -> bool:
+        return any(who.writer.busy for who in (self.first, self.second, self.batch))
+
     def _tell(self) -> None:
-        name = self.bundle.value or ""
-        self.go.disabled = not name or self.writer.busy
-        if not name:
+        source = self.sources.get(self.bundle.value or "")
+        self.go.disabled = source is None or self.busy
+        self.blind.visible = self.other.value != NOBODY and not self.many.value
+        self.compare.disabled = source is None or source.checkpoint or self.differ.busy
+        if source is None:
             self.words.html = banner("info", "There is no bundle yet: export a run first.",
                                      press("Go to Export", "export"))
             return
-        self.session.bundle = name
+        if source.checkpoint:
+            self.words.html = txt('<p class="more">A checkpoint is read through a graph made of it, unproven.</p>')
+            return
+        self.session.bundle = source.folder.name
         seed = f" --seed {self.seed.value}" if self.seed.value else ""
-        self.words.html = shell_line(
-            f"studio generate {name} {shlex.quote(self.prompt.value)} --temperature {self.temperature.value:g} --top-p "
-            f"{self.top_p.value:g} --top-k {self.top_k.value} --max-new-tokens {self.length.value}{seed}",
-            self.session.workspace)
+        stops = "".join(f" --stop {shlex.quote(text)}" for text in self._stops())
+        precision = "" if source.precision == "float32" else f" --precision {source.precision}"
+        self.words.html = join([shell_line(
+            f"studio generate {shlex.quote(source.folder.name)} {shlex.quote(self.prompt.value)} --temperature "
+            f"{self.temperature.value:g} --top-p {self.top_p.value:g} --top-k {self.top_k.value} --max-new-tokens "
+            f"{self.length.value}{seed}{stops}{precision}", self.session.workspace),
+            shell_line(f"studio serve {shlex.quote(source.folder.name)}{precision}", self.session.workspace)])
 
-    def _say(self, sentence: str) -> None:
-        self.text.html = txt('<p class="nothing">{}</p>', sentence)
+    def _stops(self) -> list[str]:
+        return [line for line in (self.until.value_input or "").split("\n") if line]
 
     # Writing ------------------------------------------------------------------------------------------
 
@@ -87,72 +121,102 @@ class Test(Page):
         if typed and not typed.isdigit():
             self.seed.param.update(error_state=True, helper_text="Must be a whole number, or empty")
             return
-        self.seed.param.update(error_state=False, helper_text="The same seed writes the same text again")
-        self.used = int(typed) if typed else random.randrange(1_000_000)
-        folder, prompt = self.session.workspace.place("bundles") / str(self.bundle.value), self.prompt.value_input or ""
-        asked: dict[str, Any] = {"max_new_tokens": self.length.value, "temperature": self.temperature.value, "top_k":
-                                 self.top_k.value, "top_p": self.top_p.value, "seed": self.used,
-                                 "alternatives": ALTERNATIVES}
-        written: list[tuple[float, Any]] = []
-
-        def work() -> None:
-            if self._model[0] != str(folder):
-                self._model = (str(folder), inference.load(folder))  # imports onnxruntime
-            assert self._model[1] is not None
-            for token in self._model[1].tokens(prompt, **asked):
-                written.append((time.perf_counter(), token))
-                if self._halt:
-                    return
-
-        if self.writer.busy:
+        self.seed.param.update(error_state=False, helper_text=SEED_WORDS)
+        one, two = self.sources.get(str(self.bundle.value)), self.sources.get(str(self.other.value))
+        if self.busy or one is None:
             return
-        self.written, self._halt, self._shown, self._asked = written, False, -1, prompt
-        self.facts.html = txt("")
-        self._say("Reading the model …")
-        self.writer.begin(work)
+        seed, prompt = int(typed) if typed else random.randrange(1_000_000), self.prompt.value_input or ""
+        settings: dict[str, Any] = {"max_new_tokens": self.length.value, "temperature": self.temperature.value,
+                                    "top_k": self.top_k.value, "top_p": self.top_p.value, "stop": self._stops()}
+        self.reveal.visible = self.batch.card.visible = False
+        if self.many.value:
+            prompts = [line for line in prompt.split("\n") if line.strip()][:MOST_PROMPTS]
+            self.batch.begin(one, prompts or [""], seed, settings)
+        else:
+            self._write([one, two] if two else [one], prompt, seed, {**settings, "alternatives": ALTERNATIVES})
         self.go.disabled, self.end.disabled = True, False
         if pn.state.curdoc is not None and pn.state.curdoc.session_context is not None:
             self._fast = pn.state.add_periodic_callback(self._pull, PULL_MILLISECONDS)
 
+    def _write(self, sources: list[Source], prompt: str, seed: int, settings: dict[str, Any]) -> None:
+        self.second.card.visible = len(sources) > 1
+        blind = len(sources) > 1 and self.blind.value
+        if blind:
+            random.shuffle(sources)
+        self._titles = [source.label for source in sources]
+        for place, (voice, source) in enumerate(zip((self.first, self.second), sources, strict=False)):
+            voice.name_it(f"Model {'AB'[place]}" if blind else source.label)
+            voice.begin(source, prompt, seed, settings)
+
+    def _reveal(self) -> None:
+        for voice, title in zip((self.first, self.second), self._titles, strict=False):
+            voice.name_it(title)
+        self.reveal.visible = False
+
     def stop(self) -> None:
-        """The thread looks after each token."""
-        self._halt = True
+        for who in (self.first, self.second, self.batch):
+            who.stop()
 
     def tick(self) -> None:
         self._pull()
+        self._pull_closer()
 
     def _pull(self) -> None:
         """Show what was written since the last look; ten times a second while there is some."""
-        over = self.writer.take()
-        if over is None and len(self.written) == self._shown:
+        over = [who.pull() for who in (self.first, self.second, self.batch)]
+        if any(over) and not self.busy:
+            if self._fast is not None:
+                self._fast.stop()
+                self._fast = None
+            self.end.disabled, self.legend.visible = True, bool(self.first.written)
+            self.reveal.visible = self.blind.value and self.blind.visible and self.second.card.visible
+            self._tell()
+
+    # The same text in PyTorch ----------------------------------------------------------------------------
+
+    def look_closer(self) -> None:
+        """The prompt's logits in PyTorch, in a process of its own, and in onnxruntime."""
+        source, prompt = self.sources.get(str(self.bundle.value)), self.prompt.value_input or ""
+        if source is None or source.checkpoint or self.differ.busy:
             return
-        if self.written and (over or len(self.written) != self._shown):
-            tokens = [token for _, token in self.written]
-            self._shown = len(tokens)
-            # The alternatives weigh ten times the text, so they come when it is whole.
-            self.text.html = surprise(self._asked, tokens, alternatives=over is not None)
-            self.facts.html = self._measured()
+        self.closer.visible, self.compare.disabled = True, True
+        self.close.html = txt('<p class="nothing">Reading the model in PyTorch …</p>')
+        self.differ.begin(lambda: json.loads(asked("differ", str(source.folder), source.precision, given=prompt)))
+
+    def _pull_closer(self) -> None:
+        over = self.differ.take()
         if over is not None:
-            self._finish(over[1])
+            self.close.html = banner("error", over[1]) if over[1] else _closer(over[0])
+            self._tell()
 
-    def _finish(self, problem: str) -> None:
-        if self._fast is not None:
-            self._fast.stop()
-            self._fast = None
-        self.go.disabled, self.end.disabled, self.legend.visible = False, True, bool(self.written)
-        if problem:
-            self._model = ("", None)
-            self.facts.html = banner("error", problem)
-            if not self.written:
-                self.text.html = txt("")
 
-    def _measured(self) -> Any:
-        """Tokens a second from the first to the last: the prompt and the loading are left out."""
-        first, last, count = self.written[0][0], self.written[-1][0], len(self.written)
-        speed = number((count - 1) / (last - first), 1) if count > 1 and last > first else "–"
-        return tiles([("Tokens", number(count)), ("Tokens per second, measured", speed), ("Seed", str(self.used))])
+def _sources(session: Any) -> dict[str, Source]:
+    """Everything that can speak, by its label: bundles in each of their precisions, then checkpoints, newest first."""
+    found = []
+    for bundle in session.workspace.listing("bundles"):
+        try:
+            kinds = precisions(bundle)
+        except UserError:
+            kinds = ["float32"]     # opening it says what is wrong
+        found += [Source(bundle.name if kind == "float32" else f"{bundle.name} ({kind})", bundle, kind)
+                  for kind in kinds]
+    for run in runs.listing(session.workspace):
+        found += [Source(f"{run.name}, checkpoint {path.name}", path, checkpoint=True)
+                  for path in run.checkpoints[::-1]]
+    return {source.label: source for source in found}
+
+
+def _closer(rows: list[dict[str, Any]]) -> Any:
+    largest = max(row["difference"] for row in rows)
+    lines = join(txt('<tr><td><code>{}</code></td><td class="num">{}</td><td class="num">{}</td><td class="num">{}</td>'
+                     "</tr>", row["text"], "–" if row["pytorch"] is None else percent(row["pytorch"]),
+                     "–" if row["onnx"] is None else percent(row["onnx"]), f"{row['difference']:.1e}") for row in rows)
+    return join([tiles([("Tokens", number(len(rows))), ("Largest difference of a logit", f"{largest:.1e}")]),
+                 txt('<div class="scroll"><table><tr><th>token</th><th class="num">PyTorch</th><th class="num">'
+                     'onnxruntime</th><th class="num">largest difference after it</th></tr>{}</table></div>', lines)])
 
 
 def _legend() -> Any:
-    return txt('<ul class="legend">{}</ul>', join(
-        txt('<li><i class="s" style="--p:{}"></i>{}</li>', strength, words) for words, strength in SCALE))
+    return txt('<p class="more">The stronger the colour, the more surprised the model was. Point at a token to see '
+               'what else it might have been.</p><ul class="legend">{}</ul>', join(
+                   txt('<li><i class="s" style="--p:{}"></i>{}</li>', strength, words) for words, strength in SCALE))

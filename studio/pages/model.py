@@ -8,6 +8,7 @@ from panel.viewable import Viewable
 
 from engine import files, hardware
 from engine.model import estimate
+from engine.optim.groups import state_bytes
 from studio import figures
 from studio.forms import Form
 from studio.layout import picture, split, stack
@@ -76,7 +77,8 @@ class Model(Page):
     def _memory(self) -> dict[str, int]:
         recipe = self.session.draft.settled
         return estimate.training_memory_bytes(
-            recipe.model, state_bytes_per_parameter=recipe.optim.state_bytes_per_parameter,
+            recipe.model, state_bytes_per_parameter=state_bytes(
+                recipe.optim, recipe.model, averaged=recipe.train.ema_decay > 0) / estimate.parameters(recipe.model),
             micro_batch_size=recipe.train.micro_batch_size, precision=recipe.train.precision)
 
     def _data(self, parameters: int) -> Any:

@@ -80,7 +80,7 @@ class Train(Page):
         jobs = " → ".join(JOB_WORDS[job].lower() for job in recipe.jobs)
         facts = [("Tokens per step", number(recipe.tokens_per_step)),
                  ("Tokens in all", size(recipe.tokens_per_step * recipe.train.max_steps))]
-        if (text := text_of(recipe, self.session.workspace)).known:
+        if (text := text_of(recipe, self.session.workspace)).unique:
             times = recipe.tokens_per_step * recipe.train.max_steps / max(1.0, text.unique)
             facts.append(("Epochs over the text", txt("{} <small>of {}</small>", number(times, 2), size(text.unique))))
         self.ready.html = txt('<div class="ready yes">{}<div><h2>Ready to start “{}”</h2><p class="line">{}</p>{}</div>'

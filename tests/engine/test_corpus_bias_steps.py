@@ -58,7 +58,7 @@ def test_augmentation_closes_the_gap_and_tells_what_it_cost(workspace, planted):
     assert summary["bias"]["gaps"][0]["after"] == told["after"]["gaps"][0]["size"]
     card = (folder / "README.md").read_text()
     assert "## Bias" in card
-    assert "96 documents of 48" in card
+    assert "| documents | 48 | 96 |" in card
 
     texts = {row["id"]: row for row in rows}
     assert len(texts) == 96

@@ -29,6 +29,7 @@ CASES = [
     ("It made her laugh.", "It made him laugh."),
     ("It made her unhappy.", "It made him unhappy."),
     ("She made her bed.", "He made his bed."),
+    ("the help that could render her poor friend", "the help that could render his poor friend"),
     ("I heard her singing.", "I heard him singing."),
     ("I heard her voice.", "I heard his voice."),
     ("the thought of her being alone", "the thought of his being alone"),

@@ -202,6 +202,7 @@ def test_what_is_left_aside_is_told(workspace, mine):
     assert made(workspace)[2]["summary"]["skipped"][0]["endings"][".docx"] == 7
     assert skipped(read(Source, {"path": "corpora/mine/0.txt"}), workspace) is None
     assert skipped(read(Source, {"path": "corpora/mine/*.txt"}), workspace) is None
+    assert skipped(Source(), workspace) is None
 
 
 def test_a_run_says_at_its_end_what_was_not_read(workspace, mine, capsys):

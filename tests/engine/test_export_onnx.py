@@ -14,14 +14,15 @@ from transformers import AutoModelForCausalLM
 from engine.export import graph as graphs
 from engine.export.onnx import DecoderGraph
 from engine.export.parity import Client
+from engine.export.portable import PortableGraph
 from engine.model.pretrained import save
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def graph(model, path):
+def graph(model, path, kind=DecoderGraph):
     path.parent.mkdir(exist_ok=True)
-    DecoderGraph(model.config, {name: tensor.numpy() for name, tensor in model.state_dict().items()}).save(path)
+    kind(model.config, {name: tensor.numpy() for name, tensor in model.state_dict().items()}).save(path)
     return path
 
 
@@ -100,6 +101,27 @@ def test_the_file_is_valid_and_has_the_names_that_clients_look_for(pair):
             assert shapes[f"past_key_values.{layer}.{part}"] == ["batch_size", heads, "past_sequence_length", size]
             assert shapes[f"present.{layer}.{part}"] == ["batch_size", heads, "total_sequence_length", size]
     assert len(shapes) == 4 + 8
+
+
+@pytest.mark.parametrize("form", ["llama3", "llama-untied-biased", "qwen3-wide-heads", "gpt2"])
+def test_the_portable_graph_is_standard_onnx_and_the_same_model(form, tmp_path):
+    model = toy_models.decoder(form)
+    save(model, tmp_path)
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="eager").eval()
+    path = graph(model, tmp_path / "model.onnx", PortableGraph)
+    file = onnx.load(path)
+    assert [(entry.domain, entry.version) for entry in file.opset_import] == [("", 24)]
+    onnx.checker.check_model(file, full_check=True)
+    client = Client(path)
+    for side in ("", "left", "right"):
+        ids, mask = padded(side)
+        assert np.abs(client.read(ids, mask, [])[0] - expected(theirs, ids, mask))[mask == 1].max() < 1e-4
+    ids, mask = padded("left")
+    wanted = expected(theirs, ids, mask)
+    _, past = client.read(ids[:, :9], mask[:, :9], [])
+    several, past = client.read(ids[:, 9:14], mask[:, :14], past)   # several at once after a past
+    one, _ = client.read(ids[:, 14:15], mask[:, :15], past)
+    assert np.abs(np.concatenate([several, one], axis=1) - wanted[:, 9:15]).max() < 1e-4
 
 
 @pytest.mark.parametrize("form", ["llama", "qwen3", "gpt2"])

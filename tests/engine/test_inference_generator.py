@@ -84,6 +84,32 @@ def test_a_seed_gives_the_same_text_and_another_seed_another(model):
     assert model.generate(PROMPT, 40) != model.generate(PROMPT, 40)
 
 
+@pytest.mark.parametrize("temperature", [0, 0.9])
+def test_a_batch_writes_what_each_prompt_alone_does(model, temperature):
+    prompts = [PROMPT, "kalo", PROMPT * 2]
+    alone = [model.generate(prompt, 20, temperature=temperature, seed=4 + n) for n, prompt in enumerate(prompts)]
+    assert model.batch(prompts, 20, temperature=temperature, seed=4) == alone
+    stop = alone[0][4:7]
+    cut = [model.generate(prompt, 20, temperature=temperature, seed=4 + n, stop=[stop])
+           for n, prompt in enumerate(prompts)]
+    assert model.batch(prompts, 20, temperature=temperature, seed=4, stop=[stop]) == cut
+    assert model.batch([]) == []
+    with pytest.raises(UserError, match="but the model sees"):
+        model.batch(["kalo", PROMPT * 50])
+
+
+def test_a_portable_bundle_writes_the_same_text_though_its_cache_grows(model, tmp_path):
+    from engine.export import ExportConfig
+    from engine.export.bundle import export
+
+    out, verdict = export(model.bundle.parent / "checkpoint", ExportConfig(target="portable"), tmp_path / "portable")
+    assert verdict["passed"]
+    other = load(out)
+    assert other.generate(PROMPT, 40, temperature=0) == model.generate(PROMPT, 40, temperature=0)
+    assert other.generate(PROMPT, 40, seed=3) == model.generate(PROMPT, 40, seed=3)
+    assert other.batch([PROMPT, "kalo"], 10, seed=1) == model.batch([PROMPT, "kalo"], 10, seed=1)
+
+
 def test_top_k_of_one_is_greedy_and_narrow_top_p_too(model):
     greedy = model.generate(PROMPT, 20, temperature=0)
     assert model.generate(PROMPT, 20, top_k=1, seed=1) == greedy == model.generate(PROMPT, 20, top_p=1e-6, seed=1)

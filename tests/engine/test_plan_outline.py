@@ -87,6 +87,16 @@ def test_one_dial_keeps_to_the_time_and_takes_the_lowest_loss(workspace):
             propose(Recipe.load("demo"), workspace, **limits, figures=figures, machine=MACHINE)
 
 
+def test_a_text_that_is_not_tokenized_yet_is_guessed_from_its_files(workspace):
+    (workspace.place("corpora") / "a.txt").write_text("x" * 100_000)
+    recipe = Recipe.load("demo").override("corpus.sources=[{path: corpora/a.txt}]")
+    plan = outline(recipe, workspace, machine=MACHINE)
+    assert plan.unique_tokens == pytest.approx(95_000 / 3.57, rel=0.01)
+    assert ("Text", "about 26,629 tokens", "the size of the files, before anything is filtered") in plan.assumptions
+    missing = outline(recipe.override("corpus.sources=[{path: corpora/b.txt}]"), workspace, machine=MACHINE)
+    assert missing.unique_tokens == missing.tokens
+
+
 # Machines that are not here -----------------------------------------------------------------------------
 
 

@@ -60,16 +60,20 @@ def test_a_prediction_falls_with_size_and_text_and_never_jumps():
     tokens = np.geomspace(1e5, 1e10, 400)
     losses = [loss(1e7, d).loss for d in tokens]
     assert max(abs(np.diff(np.log(losses)))) < 0.02
+    assert max(np.diff(losses)) < 0
+    again = [predict(n, 0.9 * n, 1e8, 1e6, 4.0).loss for n in np.geomspace(1e5, 1e10, 400)]
+    assert max(np.diff(again)) < 0
     for made in (loss(1e6, 1e6), loss(1e8, 1e9), loss(1e9, 2e10)):
         assert made.low < made.loss < made.high
         assert "90 %" in made.origin
     assert "between" in loss(1e7, 1e8).origin
+    assert loss(1e9, 2e10).loss == pytest.approx(4 * BESIROGLU.loss(1e9, 2e10), rel=0.03)
     assert "Besiroglu" in loss(1e9, 2e10).origin
 
 
 def test_runs_on_the_same_text_shift_the_prediction_and_narrow_it():
     fresh = predict(1e6, 8e5, 2e6, 2e6, 3.5)
-    runs = [Seen(1e6, d, 2e6, 1.2 * SMALL.loss(8e5, d), 8e5) for d in (5e5, 1e6)]
+    runs = [Seen(1e6, d, 2e6, 1.2 * scaling.per_byte(1e6, 8e5, d, 2e6)[0], 8e5) for d in (5e5, 1e6)]
     known = predict(1e6, 8e5, 2e6, 2e6, 3.5, runs)
     assert known.loss == pytest.approx(1.2 * fresh.loss)
     assert known.high / known.low < fresh.high / fresh.low

@@ -86,10 +86,10 @@ def test_choosing_a_size_refills_the_numbers_and_keeps_the_edited_one(session):
 def test_lists_of_parts_are_added_to_moved_and_shortened(session):
     steps = Form("corpus", session).field("steps")
     before = [step.kind for step in session.recipe().corpus.steps]
-    steps._add({"kind": "clean"})
+    steps.own.add({"kind": "clean"})
     assert [step.kind for step in session.recipe().corpus.steps] == [*before, "clean"]
-    steps._move(len(before), -1)
-    steps._remove(0)
+    steps.own.move(len(before), len(before) - 1)
+    steps.own.remove(0)
     assert [step.kind for step in session.recipe().corpus.steps] == [*before[1:-1], "clean", before[-1]]
     assert len(steps.items) == len(before)
     assert len(steps.rows) == len(before)
@@ -97,10 +97,10 @@ def test_lists_of_parts_are_added_to_moved_and_shortened(session):
 
 def test_an_empty_list_says_what_is_missing(session):
     sources = Form("corpus", session).field("sources")
-    sources._remove(0)
+    sources.own.remove(0)
     assert sources.wrong
     assert session.recipe() is None
-    sources._add({})
+    sources.own.add({})
     assert session.recipe() is not None
 
 

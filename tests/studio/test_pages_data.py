@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 import random
 import re
+import threading
 import time
+from fnmatch import fnmatchcase
 
 import numpy as np
 import pytest
 from planted import EVIL
 
 from engine import runs
-from engine.corpus import CorpusConfig, Source
-from engine.corpus.pipeline import curate
+from engine.config import settings
+from engine.corpus import STEPS, CorpusConfig, Source
+from engine.corpus.pipeline import curate, preview
+from engine.corpus.presets import PRESETS
 from engine.model import ModelConfig, estimate
 from engine.progress import silent
 from engine.tokens import TokensConfig
 from engine.tokens.pack import waste
 from engine.tokens.shards import tokenize
+from studio.corpus_entries import rule
 from studio.pages import PAGES
 from studio.pages.corpus import Corpus
 from studio.pages.model import Model
@@ -75,43 +80,232 @@ def test_every_page_works_with_nothing_made_yet(page_type, session):
 # Corpus -----------------------------------------------------------------------------------------------
 
 
-def test_a_trial_tells_what_would_be_dropped_and_why_and_writes_nothing(session, texts):
-    session.draft.put(("corpus",), texts.dump())
-    page = opened(Corpus, session)
-    page.begin_trial()
-    page.trial.wait()
-    ticked(page, page.trial)
-    shown = page.tried
-    assert "fewer than 10 words" in shown.reasons.html
-    assert "duplicate" in shown.reasons.html
-    assert "32" in shown.facts.html
-    assert "own.jsonl" in shown.lost.html
-    assert "&lt;script&gt;" in shown.changed.html
-    assert "<script" not in shown.changed.html + shown.kept.html + shown.lost.html
-    shown._choose("quality dropped")
-    assert "too short" in shown.changed.html
-    assert "edited" not in shown.changed.html
+def made(session):
+    """The corpus page; drawing it for a browser costs seconds, and nothing here looks at that."""
+    page = Corpus(session)
+    page.view()
+    page.shown()
+    return page
+
+
+def tried(session, corpus):
+    """The corpus page once the steps of the draft were tried on the sample."""
+    session.draft.put(("corpus",), corpus.dump())
+    page = made(session)
+    page.steps.trial.quiet_seconds = 0
+    page.tick()
+    return ticked(page, page.steps.trial)
+
+
+def test_the_steps_are_tried_on_a_sample_and_nothing_is_written(session, texts):
+    page = tried(session, texts)
+    clean, quality, exact = (row.head.html for row in page.steps.rows)
+    assert "nothing changed" in clean
+    assert "32<span>→</span><b>31</b>" in quality
+    assert "−1 dropped" in quality
+    assert "31<span>→</span><b>30</b>" in exact
+    page.steps.press("open 1")
+    evidence = page.steps._states[1].body.evidence.html
+    assert "fewer than 10 words" in evidence
+    assert "&lt;script&gt;" in evidence
+    assert "too short" in evidence
+    assert "own.jsonl" in page.sample.lost.html
+    assert "<script" not in evidence + page.sample.kept.html + page.sample.lost.html
     assert not session.workspace.listing("datasets")
 
 
-def test_a_trial_that_cannot_be_gives_its_sentence(session):
+def test_a_sample_that_cannot_be_gives_its_sentence(session):
     (session.workspace.place("corpora") / "empty.txt").write_text("")
-    session.draft.put(("corpus", "sources"), [{"path": "corpora/empty.txt"}])
-    page = opened(Corpus, session)
-    page.begin_trial()
-    ticked(page, page.trial)
-    assert "empty.txt" in page.message.html
+    page = tried(session, CorpusConfig(sources=(Source(path="corpora/empty.txt"),)))
+    assert "empty.txt" in page.steps.foot.html
     assert not page.result.visible
 
 
-def test_a_dataset_s_ledger_can_be_looked_at(session, texts):
-    curate(texts, session.workspace, "own", silent)
-    page = opened(Corpus, session)
+def test_an_answer_that_was_overtaken_is_thrown_away(session, texts, monkeypatch):
+    page = tried(session, texts)
+    before = page.steps.rows[1].head.html
+    held = threading.Event()
+    found = preview(texts, session.workspace)
+    monkeypatch.setattr("engine.corpus.pipeline.preview", lambda *_: held.wait(60) and found)
+    session.draft.put(("corpus", "steps", 1, "min_words"), 11)
     page.tick()
-    ticked(page, page.looking)
-    assert page.account.visible
-    assert "fewer than 10 words" in page.account.reasons.html
-    assert "&lt;script&gt;" in page.account.changed.html
+    session.draft.put(("corpus", "steps", 1, "min_words"), 12)
+    page.tick()
+    held.set()
+    page.steps.trial.wait()
+    page.tick()
+    assert page.steps.trial.busy, "the first answer is not for what stands there now"
+    assert "stale" in page.steps.rows[1].head.html
+    ticked(page, page.steps.trial)
+    assert page.steps.rows[1].head.html == before
+
+
+def test_a_step_that_is_moved_takes_its_settings_and_its_open_form_along(session, texts):
+    session.draft.put(("corpus",), texts.dump())
+    page = made(session)
+    session.draft.put(("corpus", "steps", 1, "min_words"), 33)
+    page.steps.press("open 1")
+    page.steps.press("move 1 0")
+    steps = session.draft.recipe.corpus.steps
+    assert [step.kind for step in steps] == ["quality", "clean", "exact_duplicates"]
+    assert steps[0].min_words == 33
+    body = page.steps._states[0].body
+    assert page.steps.rows[0].inside.objects == [body.view]
+    assert not page.steps.rows[1].inside.visible
+    assert body.form.fields["min_words"].widget.value == "33"
+    body.form.fields["min_words"].widget.value_input = "44"
+    assert session.draft.recipe.corpus.steps[0].min_words == 44
+    page.steps.press("move 2 3")
+    assert [step.kind for step in session.draft.recipe.corpus.steps] == ["quality", "clean", "exact_duplicates"]
+
+
+def test_a_step_that_is_switched_off_keeps_its_settings_and_lets_everything_through(session, texts):
+    page = tried(session, texts.replace(steps=[{"kind": "quality", "min_words": 12}, {"kind": "exact_duplicates"}]))
+    page.steps.press("switch 0")
+    quality = session.draft.recipe.corpus.steps[0]
+    assert (quality.enabled, quality.min_words) == (False, 12)
+    page.tick()
+    ticked(page, page.steps.trial)
+    assert "off</span>" in page.steps.rows[0].head.html
+    assert "32<span>→</span><b>31</b>" in page.steps.rows[1].head.html
+    page.steps.press("switch 0")
+    assert session.draft.recipe.corpus.steps[0] == quality.replace(enabled=True)
+
+
+def test_every_step_can_be_added_opened_and_removed(session):
+    page = made(session)
+    for kind in STEPS:
+        page.steps.press(f"add {kind}")
+        own = {each.name for each in settings(STEPS[kind])} - {"enabled"}
+        assert page.steps._states[4].body.form.fields.keys() == own
+        page.steps.press("remove 4")
+    assert [step.kind for step in session.draft.recipe.corpus.steps] == [
+        "clean", "passages", "quality", "exact_duplicates"]
+
+
+def test_a_step_that_lacks_something_says_so_in_its_row(session):
+    page = made(session)
+    page.steps.press("add word_list")
+    assert 'class="wrong"' in page.steps.rows[4].head.html
+    assert page.go.disabled
+    page.steps.press("add clean")
+    assert page.steps._states[5].body.form.fields["mojibake"].widget.value is True  # what is behind it keeps its place
+    session.draft.put(("corpus", "steps", 4, "words"), ["badword"])
+    assert 'class="wrong"' not in page.steps.rows[4].head.html
+    assert not page.go.disabled
+
+
+def test_a_preset_takes_the_place_of_the_steps_and_can_be_undone(session):
+    page = made(session)
+    before = session.draft.recipe.corpus.steps
+    page.steps.press("presets")
+    assert "Near duplicates" in page.steps.menu.html
+    page.steps.press("preset web")
+    assert session.draft.recipe.corpus.steps == CorpusConfig(steps=PRESETS["web"]).steps
+    assert not page.steps.menu.visible
+    page.steps.press("undo")
+    assert session.draft.recipe.corpus.steps == before
+    page.steps.press("preset none")
+    assert session.draft.recipe.corpus.steps == ()
+    assert "No steps" in page.steps.foot.html
+
+
+def test_the_curve_of_near_duplicates_follows_the_form(session):
+    session.draft.put(("corpus", "steps"), [{"kind": "near_duplicates"}])
+    page = made(session)
+    page.steps.press("open 0")
+    session.draft.put(("corpus", "steps", 0, "similarity"), 0.8)
+    curve = page.steps._states[0].body.curve.object.Curve.Called_near_hyphen_minus_duplicate
+    chances = dict(zip(curve["similarity"].round(2), curve["chance"], strict=True))
+    assert chances[0.6] < 0.05 < 0.95 < chances[0.95]
+
+
+@pytest.fixture
+def dataset(texts, workspace):
+    return curate(texts.replace(steps=[*texts.dump()["steps"], {"kind": "near_duplicates", "keep": "first"}]),
+                  workspace, "own", silent)
+
+
+def looked(session, tab):
+    """The corpus page with a tab of its newest dataset in sight."""
+    page = made(session)
+    page.steps.tick = lambda: None
+    page.tick()
+    ticked(page, page.dataset.looking)
+    page.dataset.tabs.turn(tab)
+    for part in (page.dataset.ledger.searching, page.dataset.documents.reading):
+        part.quiet_seconds = 0
+    page.tick()
+    return page
+
+
+def test_a_dataset_gives_its_account_and_its_card_as_text(session, dataset):
+    page = looked(session, "Account")
+    assert "fewer than 10 words" in page.dataset.account.reasons.html
+    assert "own.jsonl" in page.dataset.lost.html
+    (dataset / "README.md").write_text(f"---\nx: {EVIL}\n---\n# Card\n\n{EVIL}\n\n![a](http://x/y.png) [b](http://x)")
+    page.dataset.looking.again()
+    page.tick()
+    ticked(page, page.dataset.looking)
+    assert "<h1>Card</h1>" in page.dataset.card.html
+    assert "&lt;script&gt;" in page.dataset.card.html
+    assert not re.search("<(script|img|a) ", page.dataset.card.html)
+
+
+def test_the_ledger_is_searched_and_a_row_is_pardoned(session, dataset):
+    page = looked(session, "Ledger")
+    ledger = page.dataset.ledger
+    ticked(page, ledger.searching)
+    assert "fewer than 10 words" in ledger.list.html
+    assert "duplicate" in ledger.list.html
+    ledger.text.value_input = "TOO short"
+    page.tick()
+    ticked(page, ledger.searching)
+    assert "<mark>too short</mark>" in ledger.list.html
+    assert "duplicate" not in ledger.list.html
+    assert "&lt;script&gt;" in ledger.list.html
+    assert "<script" not in ledger.list.html
+    ledger.list.press("pardon 0")
+    assert [rule.dump() for rule in session.draft.recipe.corpus.pardons] == [
+        {"step": "quality", "reason": "", "id": "corpora/own/own.jsonl:31", "text": ""}]
+    ledger.list.press("pardon 0")
+    assert len(session.draft.recipe.corpus.pardons) == 1
+    assert "corpora/own/own.jsonl:31" in page.pardons.list.html
+    page.pardons.list.press("forget 0")
+    assert session.draft.recipe.corpus.pardons == ()
+
+
+def test_a_pardon_means_its_document_alone_whatever_signs_its_id_has():
+    row = {"step": "quality", "id": "a[1]*.txt", "reason": "short"}
+    made = rule(row, "pardon")
+    assert fnmatchcase("a[1]*.txt", made["id"])
+    assert not fnmatchcase("a1x.txt", made["id"])
+    assert rule(row, "reason") == {"step": "quality", "reason": "short"}
+
+
+def test_the_documents_are_paged_searched_and_opened_whole(session, dataset):
+    page = looked(session, "Documents")
+    documents = page.dataset.documents
+    ticked(page, documents.reading)
+    assert "1 to 12 of 30" in documents.list.html
+    first = documents.list.html
+    documents.list.press("later")
+    page.tick()
+    ticked(page, documents.reading)
+    assert "13 to 24 of 30" in documents.list.html
+    documents.list.press("earlier")
+    page.tick()
+    ticked(page, documents.reading)
+    assert documents.list.html == first
+    documents.list.press("open 4")
+    page.tick()
+    ticked(page, documents.opening)
+    assert prose(30, seed=4) in documents.whole.html
+    documents.text.value_input = prose(30, seed=7)[:40].upper()
+    page.tick()
+    ticked(page, documents.reading)
+    assert "jsonl:8" in documents.list.html
+    assert "jsonl:7" not in documents.list.html
 
 
 @pytest.mark.parametrize(("name", "kept"), [("../../evil.txt", "evil.txt"), ("a<b>.txt", "a-b-.txt"),
@@ -123,11 +317,12 @@ def test_a_file_that_is_brought_in_gets_a_safe_name_inside_the_workspace(workspa
 
 
 def test_uploaded_files_take_the_place_of_the_bundled_ones(session):
-    page = opened(Corpus, session)
-    page.upload.param.update(filename=["a.txt", "../b<.txt"], mime_type=["text/plain"] * 2, value=[b"one", b"two"])
+    page = made(session)
+    page.sources.upload.param.update(filename=["a.txt", "../b<.txt"], value=[b"one", b"two"],
+                                     mime_type=["text/plain"] * 2)
     assert (session.workspace.place("corpora") / "b-.txt").read_bytes() == b"two"
     assert [source.path for source in session.draft.recipe.corpus.sources] == ["corpora/a.txt", "corpora/b-.txt"]
-    assert page.upload.value is None
+    assert page.sources.upload.value is None
 
 
 def test_a_second_file_of_one_name_replaces_nothing(workspace):
@@ -141,19 +336,19 @@ def test_a_folder_outside_is_read_only_after_it_was_allowed(session, tmp_path):
     outside.mkdir()
     (outside / "a.txt").write_text("text")
     session.draft.put(("corpus", "sources"), [{"path": str(outside / "*.txt")}])
-    page = opened(Corpus, session)
-    assert "Allow this folder" in page.sources.html
+    page = made(session)
+    assert "Allow this folder" in page.sources.found.html
     assert not session.workspace.permits(outside)
-    page._press(f"allow {outside}")
-    assert "1 file" in page.sources.html
-    assert "Allow" not in page.sources.html
+    page.sources.press(f"allow {outside}")
+    assert "1 file" in page.sources.found.html
+    assert "Allow" not in page.sources.found.html
 
 
 def test_what_is_here_can_be_added_or_used_alone(session, texts):
-    page = opened(Corpus, session)
-    page._press("add corpora/own")
+    page = made(session)
+    page.sources.press("add corpora/own")
     assert [s.path for s in session.draft.recipe.corpus.sources] == ["corpora/novels", "corpora/own"]
-    page._press("only corpora/own")
+    page.sources.press("only corpora/own")
     assert [s.path for s in session.draft.recipe.corpus.sources] == ["corpora/own"]
 
 

@@ -11,9 +11,11 @@ import pytest
 from planted import EVIL, plant
 
 from engine import files, inference, runs
+from engine.config import UserError
 from studio.pages.evaluate import Evaluate
 from studio.pages.export import Export
 from studio.pages.inference import Test as Playground
+from studio.voice import Source, open_source
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 PARITY = {"passed": True, "sentence": "The same logits.", "tolerance": 1e-3, "max_difference": 2e-6,
@@ -185,10 +187,10 @@ def playground(session, toy):
 
 def written(page, wait=True):
     until = time.monotonic() + 60
-    while page.writer.busy and time.monotonic() < until:
+    while (page.busy or page.differ.busy) and time.monotonic() < until:
         page.tick()
         time.sleep(0.02)
-    return "".join(token.text for _, token in page.written)
+    return "".join(token.text for _, token in page.first.written)
 
 
 def test_it_writes_what_the_engine_writes_for_the_same_seed_and_says_how_likely(playground, session):
@@ -202,13 +204,13 @@ def test_it_writes_what_the_engine_writes_for_the_same_seed_and_says_how_likely(
     model = inference.load(session.workspace.place("bundles") / "toy")
     assert text == model.generate(f"The {EVIL}", max_new_tokens=24, seed=7) != ""
     assert not playground.go.disabled
-    shown = playground.text.html
+    shown = playground.first.text.html
     assert "<script" not in shown
     assert "&lt;script&gt;" in shown
-    assert shown.count("likely") == len(playground.written)
-    token = playground.written[0][1]
+    assert shown.count("likely") == len(playground.first.written)
+    token = playground.first.written[0][1]
     assert token.probability in [share for *_, share in token.alternatives] or len(token.alternatives) == 5
-    assert ">7</dd>" in playground.facts.html
+    assert ">7</dd>" in playground.first.facts.html
 
 
 def test_stop_works_at_once_and_keeps_what_was_written(playground, monkeypatch):
@@ -224,11 +226,11 @@ def test_stop_works_at_once_and_keeps_what_was_written(playground, monkeypatch):
     monkeypatch.setattr(Generator, "tokens", slowly)
     playground.length.value = 64
     playground.begin()
-    while len(playground.written) < 3:
+    while len(playground.first.written) < 3:
         time.sleep(0.01)
     playground.stop()
     written(playground)
-    assert 3 <= len(playground.written) < 20
+    assert 3 <= len(playground.first.written) < 20
     assert not playground.go.disabled
 
 
@@ -236,10 +238,74 @@ def test_a_broken_bundle_and_a_wrong_seed_give_their_sentences(playground, sessi
     playground.seed.value = "seven"
     playground.begin()
     assert playground.seed.error_state
-    assert not playground.writer.busy
+    assert not playground.busy
     playground.seed.value = ""
     (session.workspace.place("bundles") / "toy" / "onnx" / "model.onnx").write_bytes(b"cut")
     playground.begin()
     written(playground)
-    assert "export it again" in playground.facts.html or "export the bundle again" in playground.facts.html
+    assert "export it again" in playground.first.facts.html or "export the bundle again" in playground.first.facts.html
     assert not playground.go.disabled
+
+
+def test_two_models_side_by_side_and_blind(playground, session, toy):
+    shutil.copytree(toy, session.workspace.place("bundles") / "other")
+    playground.shown()
+    playground.bundle.value, playground.other.value, playground.blind.value = "toy", "other", True
+    playground.length.value = 16
+    playground.begin()
+    written(playground)
+    assert playground.second.card.visible
+    assert [token.id for _, token in playground.first.written] == [token.id for _, token in playground.second.written]
+    titles = playground.first.title.html + playground.second.title.html
+    assert "Model A" in titles
+    assert "toy" not in titles
+    assert playground.reveal.visible
+    playground._reveal()
+    titles = playground.first.title.html + playground.second.title.html
+    assert "toy" in titles
+    assert "other" in titles
+    assert not playground.reveal.visible
+    playground.other.value = "nobody"
+    playground.begin()
+    written(playground)
+    assert not playground.second.card.visible
+
+
+def test_a_stop_string_ends_the_text_and_is_in_the_command(playground, session):
+    model = inference.load(session.workspace.place("bundles") / "toy")
+    whole = model.generate("It was", max_new_tokens=24, seed=7)
+    playground.until.value = whole[6:9]
+    playground.until.value_input = whole[6:9]
+    playground.length.value = 24
+    playground.begin()
+    assert written(playground) == whole[:whole.index(whole[6:9])]
+    assert "--stop" in playground.words.html
+
+
+def test_a_prompt_set_is_written_whole_and_reported(playground):
+    playground.prompt.value = playground.prompt.value_input = f"kalo\n\nmi {EVIL}\nsané"
+    playground.many.value, playground.length.value = True, 8
+    playground.begin()
+    written(playground)
+    assert [row["prompt"] for row in playground.batch.rows] == ["kalo", f"mi {EVIL}", "sané"]
+    told = playground.batch.report.html
+    assert "<script" not in told
+    assert ">3</dd>" in told
+    assert not playground.go.disabled
+
+
+def test_a_checkpoint_speaks_and_a_bundle_is_compared_with_pytorch(playground, session, toy):
+    """Both in a process of their own: the studio has no torch."""
+    run = plant(session.workspace, "trained", steps=1)
+    shutil.copytree(toy.parent / "checkpoint", run.path / "checkpoints" / "step-000001")
+    files.write_json(run.path / "checkpoints" / "step-000001" / "meta.json", {"step": 1})
+    source = Source("trained", run.path / "checkpoints" / "step-000001", checkpoint=True)
+    assert open_source(source).generate("kalo", 12, seed=3) == inference.load(toy).generate("kalo", 12, seed=3)
+    playground.prompt.value = playground.prompt.value_input = "kalo mi sané"
+    playground.look_closer()
+    written(playground)
+    told = playground.close.html
+    assert "Largest difference of a logit" in told
+    assert "e-0" in told.split("Largest difference")[1][:60]
+    with pytest.raises(UserError, match=r"config\.json is missing"):
+        open_source(Source("gone", session.workspace.path, checkpoint=True))

@@ -65,7 +65,8 @@ def test_the_share_of_the_embeddings_is_that_of_the_estimate():
 
 
 def test_a_chat_template_is_shown_with_its_loss_mask_and_chosen(session, page):
-    page.chat.typed.value = json.dumps([{"role": "user", "content": EVIL}, {"role": "assistant", "content": "the house"}])
+    page.chat.typed.value = json.dumps([{"role": "user", "content": EVIL},
+                                        {"role": "assistant", "content": "the house"}])
     ticked(page, page.chat.work)
     ticked(page, page.chat.work)
     shown = page.chat.turns.html

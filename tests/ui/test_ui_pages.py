@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -51,29 +50,6 @@ def test_estimates_move_while_one_types_and_an_error_stands_beside_its_field(stu
     studio_page.field("Hidden size").fill("128")
     layers.fill("4")
     studio_page.until(lambda: tiles.inner_text() == before)
-
-
-def test_a_trial_shows_texts_and_runs_no_markup_of_theirs(studio_page, server):
-    folder = server.workspace.place("corpora") / "evil"
-    folder.mkdir()
-    rows = [{"text": f"{EVIL} {number}"} for number in range(5)]
-    rows += [{"text": f"{EVIL} the old grey house stood by the river and nobody came near it, {'x' * number}."}
-             for number in range(40)]
-    (folder / "evil.jsonl").write_text("\n".join(map(json.dumps, rows)) + f"\n{{{EVIL}\n")
-    studio_page.open("corpus")
-    studio_page.page.locator("tr", has_text="corpora/evil").get_by_role("button", name="Use alone").click()
-    expect(studio_page.text("corpora/evil: 1 file")).to_be_visible()
-    studio_page.button("Try on a sample").click()
-    expect(studio_page.text("Documents read")).to_be_visible()
-    for tab, words in (("Dropped and edited", "fewer than 10 words"), ("Kept", "nobody came near it"),
-                       ("Not read", "evil.jsonl")):
-        studio_page.page.get_by_role("tab", name=tab).click()
-        expect(studio_page.text(words)).to_be_visible()
-    studio_page.page.get_by_role("tab", name="Kept").click()
-    expect(studio_page.text("<script>window.hacked")).to_be_visible()
-    assert not hacked(studio_page)
-    studio_page.page.locator("tr", has_text="corpora/novels").get_by_role("button", name="Use alone").click()
-    expect(studio_page.text("corpora/novels: 7 files")).to_be_visible()
 
 
 def test_an_upload_lands_in_the_workspace(studio_page, server, tmp_path):
