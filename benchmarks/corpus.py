@@ -1,6 +1,6 @@
 """The corpus' speed, agreement and memory, side by side with datatrove and tokenizers.
 
-    python benchmarks/corpus.py FOLDER [--peer PYTHON] [--only filters minhash encode memory] [--small]
+    python benchmarks/corpus.py FOLDER [--peer PYTHON] [--only filters minhash encode near memory] [--small]
 
 FOLDER holds text in any format that the studio reads; `texts.py` makes one. Both sides get the same documents in the
 same order, in processes of their own that run at the same time, so that a busy machine troubles both alike. CPU
@@ -33,6 +33,7 @@ RULES = {                       # the same rules with the same thresholds: those
 
 HASHES = ({"keep": "first", "shingle": 5, "num_hashes": 112}, {"n_grams": 5, "num_buckets": 14, "hashes_per_bucket": 8})
 SIZES = (1, 2, 4, 8)
+PARTS = ["filters", "minhash", "encode", "near", "memory"]
 
 
 def sides(what: str, work: Path, peer: str | None, settings: tuple[dict, dict]) -> dict[str, Path]:
@@ -174,11 +175,23 @@ def memory(folder: Path, work: Path, sizes: tuple[int, ...], presets: list[str])
             shutil.rmtree(space)
 
 
+def near(work: Path, number: int) -> None:
+    """Memory that near-dedupe takes besides what a process with the libraries has, by made-up notes."""
+    print("\nMemory of near-dedupe's decision")
+    out = work / f"near-{number}"
+    subprocess.run([sys.executable, str(HERE / "ours.py"), "near", "-", str(out), str(number)], check=True,
+                   env={**os.environ, "PYTHONPATH": str(HERE.parent)})
+    cost = json.loads((out / "cost.json").read_text())
+    more = cost["peak_mb"] - cost["before_mb"]
+    print(f"  {cost['documents']} documents: {more} MB more than the {cost['before_mb']} MB before, "
+          f"{more / cost['documents'] * 1e6:.0f} MB for a million; {cost['cpu']:.1f} CPU seconds")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path, help="text files")
     parser.add_argument("--peer", help="the Python of an environment with datatrove")
-    parser.add_argument("--only", nargs="+", default=["filters", "minhash", "encode", "memory"])
+    parser.add_argument("--only", nargs="+", default=PARTS, choices=PARTS)
     parser.add_argument("--megabytes", type=int, default=250, help="how much of the text is compared, at most")
     parser.add_argument("--copies", type=int, default=1000, help="planted copies for each share of edits")
     parser.add_argument("--sizes", nargs="+", type=int, default=SIZES, help="multiples of the text for memory")
@@ -199,6 +212,8 @@ def main() -> None:
             minhash(work, asked.peer)
         if "encode" in asked.only:
             encode(work)
+        if "near" in asked.only:
+            near(work, 100_000 if asked.small else 1_000_000)
         if "memory" in asked.only:
             memory(work / "text" if asked.small else asked.folder, work, tuple(asked.sizes), asked.presets)
 

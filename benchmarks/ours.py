@@ -1,7 +1,8 @@
 """Our side of the comparison, in a process of its own so that its CPU seconds and memory can be told.
 
     python ours.py filters|minhash DOCUMENTS.jsonl OUT SETTINGS
-    python ours.py memory WORKSPACE OUT PRESET
+    python ours.py memory WORKSPACE OUT PRESET          # a whole curation of the workspace's corpora/text
+    python ours.py near - OUT NUMBER                    # deciding on so many documents' notes, made up as they are read
 
 The same files as `peer.py`: `verdicts.jsonl` (a row for each document, in order) and `cost.json`.
 """
@@ -16,6 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from engine.config import read as config_of
@@ -35,8 +37,15 @@ class Cost:
         self._path, self._begun = path, time.process_time()
 
     def tell(self, **more: object) -> None:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        self._path.write_text(json.dumps({"cpu": time.process_time() - self._begun, "peak_mb": round(peak), **more}))
+        peak = peak_mb()
+        self._path.write_text(json.dumps({"cpu": time.process_time() - self._begun, "peak_mb": peak, **more}))
+
+
+def peak_mb() -> int:
+    """The most memory that this process ever had; `ru_maxrss` begins with what its parent had."""
+    if (status := Path("/proc/self/status")).exists():
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) // 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 class Notes:
@@ -129,10 +138,48 @@ def memory(workspace: Path, out: Path, preset: str) -> None:
               documents_in=summary["steps"][0]["documents_in"], finished=True)
 
 
+class MadeUp:
+    """Notes of so many documents that no text was read for; a tenth of them are candidates in every band."""
+
+    SHARD = 8192
+
+    def __init__(self, number: int, num_hashes: int) -> None:
+        self.number, self.num_hashes = number, num_hashes
+
+    def tables(self, columns: list[str]) -> Iterator[pa.Table]:
+        for start in range(0, self.number, self.SHARD):
+            size = min(self.SHARD, self.number - start)
+            yield pa.table({name: self._column(name, start, size) for name in columns})
+
+    def _column(self, name: str, start: int, size: int) -> pa.Array:
+        dice = np.random.default_rng([start, *name.encode()])
+        if name == "id":
+            return pa.array([f"corpora/text/part.jsonl:{row}" for row in range(start, start + size)])
+        if name == "short":
+            return pa.FixedSizeBinaryArray.from_buffers(pa.binary(self.num_hashes), size, [
+                None, pa.py_buffer(dice.bytes(size * self.num_hashes))])
+        values = dice.integers(0, 1 << 62, size, dtype=np.uint64)
+        values[:size // 10] = np.arange(size // 10)
+        return pa.array(values.astype(np.int64) % 10_000 if name == "length" else values)
+
+
+def near(out: Path, number: int) -> None:
+    from engine.corpus.near import NearDuplicates
+
+    step = NearDuplicates()
+    step.look(WARM)
+    cost = Cost(out / "cost.json")
+    before = peak_mb()
+    documents = sum(len(verdict) for verdict in step.decide(MadeUp(number, step.num_hashes)))
+    cost.tell(documents=documents, before_mb=before, finished=True)
+
+
 if __name__ == "__main__":
     what, source, out, settings = sys.argv[1:]
     Path(out).mkdir(parents=True, exist_ok=True)
     if what == "memory":
         memory(Path(source), Path(out), settings)
+    elif what == "near":
+        near(Path(out), int(settings))
     else:
         {"filters": filters, "minhash": minhash}[what](Path(source), Path(out), json.loads(settings))

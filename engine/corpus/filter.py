@@ -53,19 +53,13 @@ class Quality(Step):
     def begin(self) -> Callable[[pa.Table], pa.Table]:
         if not self.signs:
             return super().begin()
-        import numpy as np
-
         from engine.corpus.columns import column, judge
-        from engine.corpus.ngrams import split
+        from engine.corpus.ngrams import with_counts
 
         counts = ("words", "solid", "letters", "alphabetic")
 
         def quality(batch: pa.Table) -> pa.Table:
-            names, counted = batch.column_names, [runs.counts() for _, runs in split(batch)]
-            for name in counts:
-                found = [part[name] for part in counted]
-                batch = batch.append_column(name, [np.concatenate(found) if found else np.zeros(0, np.int64)])
-            return judge(batch, self.edited, reasons).select([*names, "reason"])
+            return judge(with_counts(batch, counts), self.edited, reasons).select([*batch.column_names, "reason"])
 
         def reasons(text: Expression) -> dict[str, Expression]:
             foreign = text.regexp_count(SIGN) - text.regexp_count(r"\pL’\pL")      # to `counts` they are letters

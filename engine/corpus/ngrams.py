@@ -7,7 +7,7 @@ suspect is counted text by text.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -56,6 +56,15 @@ def split(batch: pa.Table) -> Iterator[tuple[int, Runs]]:
     cuts = np.unique(np.searchsorted(ends, np.arange(0, ends[-1] if len(ends) else 0, PIECE)))
     for first, last in pairwise([*cuts.tolist(), len(text)]):
         yield first, Runs(text.slice(first, last - first))
+
+
+def with_counts(batch: pa.Table, names: Sequence[str]) -> pa.Table:
+    """The batch with these of `Runs.counts` as columns."""
+    counted = [runs.counts() for _, runs in split(batch)]
+    for name in names:
+        found = [part[name] for part in counted]
+        batch = batch.append_column(name, [np.concatenate(found) if found else np.zeros(0, np.int64)])
+    return batch
 
 
 def _blanks_between_words(rows: pa.Table) -> pa.ChunkedArray:

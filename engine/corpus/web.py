@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from engine.config import setting
 from engine.corpus import STEPS, Step
-from engine.corpus.filter import UNSPACED
 from engine.corpus.repetition import repeated_characters
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from daft import Expression
 
 QUOTES = "\"'”’»"
@@ -75,12 +76,21 @@ class FineWeb(Step):
     max_lines_a_word: float = setting(0.3, "Most line ends for each word, signs counting as words; 0 turns the rule "
                                            "off", ge=0, le=1, advanced=True)
 
+    def begin(self) -> Callable[[pa.Table], pa.Table]:
+        from engine.corpus.columns import judge
+        from engine.corpus.ngrams import with_counts
+
+        return lambda batch: judge(with_counts(batch, ["words"] if self.max_lines_a_word else []), self.edited,
+                                   self.reasons).select([*batch.column_names, "reason"])
+
     def reasons(self, text: Expression) -> dict[str, Expression]:
+        from engine.corpus.columns import column
+
         lines = text.regexp_count(r"(?m)^.*\S.*$")
         punctuated = text.regexp_count(rf"(?m)\p{{Sentence_Terminal}}[{QUOTES})\]]*[^\S\n]*$")
-        short = text.regexp_count(rf"(?m)^[^\S\n]*\S.{{0,{self.short_line - 1}}}$")
+        short = text.regexp_count(rf"(?m)^.{{1,{self.short_line}}}$") - text.regexp_count(
+            rf"(?m)^[^\S\n]{{1,{self.short_line}}}$")
         ends = text.regexp_count("\n")
-        words = text.regexp_count(rf"[{UNSPACED}]|\w+(?:\.\w+)*|[^\w\s]")
         rules = {
             f"fewer than {self.min_punctuated_lines:.0%} of the lines end with punctuation":
                 (self.min_punctuated_lines, punctuated < self.min_punctuated_lines * lines),
@@ -90,6 +100,6 @@ class FineWeb(Step):
                 (self.max_line_characters, repeated_characters(text.regexp_split(r"\n(?:[^\S\n]*\n)*"))
                  > self.max_line_characters * (text.length() - ends)),
             f"more than {self.max_lines_a_word:g} line ends a word":
-                (self.max_lines_a_word, ends > self.max_lines_a_word * words),
+                (self.max_lines_a_word, ends > self.max_lines_a_word * column("words")),
         }
         return {reason: holds for reason, (limit, holds) in rules.items() if limit}
