@@ -6,6 +6,7 @@
     optim      optimizers, parameter groups and learning-rate schedules
     stages     what a batch means and what the loss is
     runs       the process that does the work, and the folder that tells of it
+    plan       arithmetic on a recipe before it is run: memory, time, energy, money, the loss to expect
     evaluate   loss, perplexity, bits per byte, and a report
     export     ONNX bundles, and the proof that a bundle is the same model
     inference  load(bundle) -> text, with numpy, tokenizers and onnxruntime alone
