@@ -16,7 +16,8 @@ from studio.layout import stack
 from studio.views import banner, txt
 
 AT_ONCE = 10
-ACTIONS = {"Everything": "", "Dropped": "dropped", "Edited": "edited", "Pardoned": "pardoned", "Tagged": "tagged"}
+ACTIONS = {"Everything": "", "Dropped": "dropped", "Edited": "edited", "Added": "added", "Pardoned": "pardoned",
+           "Tagged": "tagged"}
 FIELDS_SX = {"display": "grid", "gridTemplateColumns": "repeat(auto-fit, minmax(150px, 1fr))", "gap": "12px",
              "& > *": {"width": "100%", "minWidth": 0}}
 

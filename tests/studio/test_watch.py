@@ -56,7 +56,7 @@ def test_a_resume_that_rewrites_the_history_starts_the_columns_anew(feed):
     anew = feed.anew
     feed.poll()
     assert feed.anew == anew + 1
-    assert feed.series["train/loss"].length == 50
+    assert feed.series["train/loss"].length == sum('"train/loss"' in line for line in kept) > 0
 
 
 def test_the_thread_fills_a_feed_and_ends_with_the_last_one(workspace):
