@@ -21,7 +21,8 @@ notebook: $(VENV)/.app
 test: $(VENV)/.test $(CHROMIUM)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow and not browser"
+	$(BIN)/pytest -m "browser and not slow"
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .
