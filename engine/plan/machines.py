@@ -92,8 +92,8 @@ def _strategy(recipe: Recipe, machine: Machine, devices: int, at_once: int) -> t
 def _held(recipe: Recipe, rows: int, parts: int) -> float:
     """Bytes on one device; with FSDP the weights, gradients and optimizer are cut into `parts`, two blocks gathered."""
     found = estimate.training_memory_bytes(
-        recipe.model, state_bytes_per_parameter=recipe.optim.state_bytes_per_parameter, micro_batch_size=rows,
-        precision="bf16")
+        recipe.model, state_bytes_per_parameter=memory.state_bytes(recipe) / estimate.parameters(recipe.model),
+        micro_batch_size=rows, precision="bf16")
     cut = found["weights"] + found["gradients"] + found["optimizer"]
     rest = found["activations"] + found["logits"] + 1e9  # the CUDA context and the libraries' buffers
     gathered = 2 * 4 * estimate.parameters(recipe.model) / recipe.model.num_layers if parts > 1 else 0
@@ -108,8 +108,8 @@ def _kept(model: ModelConfig, rows: int) -> float:
 
 def _update(recipe: Recipe, devices: int, strategy: str) -> float:
     """Bytes that the optimizer's update moves on one device: weights, gradients and state, read and written."""
-    each = 2 * (4 + recipe.optim.state_bytes_per_parameter) + 4
-    return each * estimate.parameters(recipe.model) / (devices if strategy == "FSDP" else 1)
+    moved = (2 * 4 + 4) * estimate.parameters(recipe.model) + 2 * memory.state_bytes(recipe)
+    return moved / (devices if strategy == "FSDP" else 1)
 
 
 def _talk(recipe: Recipe, machine: Machine, devices: int, strategy: str, micro_batches: int) -> float:

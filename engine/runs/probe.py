@@ -18,7 +18,7 @@ from engine import hardware
 from engine.model import estimate
 from engine.model.decoder import Decoder
 from engine.model.generate import generate
-from engine.plan import here, prices
+from engine.plan import here, memory, prices
 from engine.plan.here import Measured
 from engine.recipe import Recipe
 from engine.runs.callbacks import Timing, peak_gib
@@ -68,7 +68,7 @@ def probe(worker: Worker, recipe: Recipe) -> Measured:
     step, look = timing.step_seconds, timing.look_seconds
     measured = Measured(
         step_seconds=step, look_seconds=look, token_seconds=_token_seconds(stage.model),
-        save_seconds=_save_seconds(worker, stage.model, short.optim.state_bytes_per_parameter),
+        save_seconds=_save_seconds(worker, stage.model, memory.state_bytes(short)),
         start_seconds=max(0.0, timing.warm_at - psutil.Process().create_time() - timing.WARM * step),
         peak_gib=peak_gib(stage.device), watts=row["energy/watts"],
         flops=estimate.flops_per_token(recipe.model) * recipe.tokens_per_step / step, steps=timing.counted,
@@ -90,10 +90,11 @@ def _token_seconds(model: Any) -> float:
 
 
 def _save_seconds(worker: Worker, model: torch.nn.Module, state_bytes: float) -> float:
-    """What a checkpoint will take, from writing the weights once."""
+    """What a checkpoint will take, with so much optimizer state, from writing the weights once."""
     path = worker.run.path / "probe.safetensors"
     begun = time.perf_counter()
     save_file({name: p.detach().cpu().contiguous() for name, p in model.named_parameters()}, path)
     took = time.perf_counter() - begun
     path.unlink()
-    return took * (4 + state_bytes) / 4
+    weights = 4 * sum(p.numel() for p in model.parameters())
+    return took * (weights + state_bytes) / weights
