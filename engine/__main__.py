@@ -83,9 +83,14 @@ def starts(*jobs: str) -> Callable[[argparse.Namespace], int]:
     return run
 
 
-def lr_range(arguments: argparse.Namespace) -> int:
-    arguments.changes = [f"name={Recipe.load(arguments.recipe).name}-lr-range", *arguments.changes]
-    return starts("lr_range")(arguments)
+def tries(job: str, name: str) -> Callable[[argparse.Namespace], int]:
+    """A command that starts a short run beside a recipe's own, called after both."""
+
+    def run(arguments: argparse.Namespace) -> int:
+        arguments.changes = [f"name={Recipe.load(arguments.recipe).name}-{name}", *arguments.changes]
+        return starts(job)(arguments)
+
+    return run
 
 
 def takes_run(command: argparse.ArgumentParser) -> None:
@@ -104,6 +109,8 @@ def on_checkpoint(job: str) -> Callable[[argparse.Namespace], int]:
     def run(arguments: argparse.Namespace) -> int:
         workspace = Workspace(arguments.workspace)
         source = runs.find(arguments.name, workspace)
+        if not source.checkpoints:
+            raise UserError(f"run {source.name} has no complete checkpoint; train it first.", where=source.name)
         recipe = runs.recipe_of(source).override(f"jobs=[{job}]", f"from_run={source.name}",
                                                  f"name={source.name}-{job}", *arguments.changes)
         return _follow(runs.start(recipe, workspace), workspace, arguments.detach)
@@ -175,15 +182,26 @@ def takes_bundle(command: argparse.ArgumentParser) -> None:
 def generate(arguments: argparse.Namespace) -> int:
     from engine import inference
 
-    folder = Workspace(arguments.workspace).place("bundles") / arguments.bundle
-    model = inference.load(folder if folder.is_dir() else Path(arguments.bundle), precision=arguments.precision)
-    print(arguments.prompt, end="", flush=True)
-    for piece in model.stream(arguments.prompt, max_new_tokens=arguments.max_new_tokens, seed=arguments.seed,
-                              temperature=arguments.temperature, top_k=arguments.top_k, top_p=arguments.top_p,
-                              stop=arguments.stop):
+    model = inference.load(_bundle(arguments), precision=arguments.precision)
+    pieces = model.stream(arguments.prompt, max_new_tokens=arguments.max_new_tokens, seed=arguments.seed,
+                          temperature=arguments.temperature, top_k=arguments.top_k, top_p=arguments.top_p,
+                          stop=arguments.stop)
+    print(arguments.prompt + next(pieces, ""), end="", flush=True)  # the first piece is what a wrong setting refuses
+    for piece in pieces:
         print(piece, end="", flush=True)
     print()
     return 0
+
+
+def _bundle(arguments: argparse.Namespace) -> Path:
+    """The folder of a bundle that was given by its name or its path."""
+    workspace = Workspace(arguments.workspace)
+    for folder in (workspace.place("bundles") / arguments.bundle, Path(arguments.bundle).expanduser()):
+        if folder.is_dir() and arguments.bundle:
+            return folder
+    names = ", ".join(path.name for path in workspace.listing("bundles")[:12])
+    raise UserError(f"{arguments.bundle} is neither a bundle nor a folder; there are {names or 'none yet'}.",
+                    where=arguments.bundle)
 
 
 def takes_serve(command: argparse.ArgumentParser) -> None:
@@ -202,8 +220,7 @@ def serve(arguments: argparse.Namespace) -> int:
 
     if not 0 <= arguments.port <= 65535:
         raise UserError(f"port {arguments.port} is not a port; choose one from 1024 to 65535.", where="port")
-    folder = Workspace(arguments.workspace).place("bundles") / arguments.bundle
-    folder = folder if folder.is_dir() else Path(arguments.bundle)
+    folder = _bundle(arguments)
     model = inference.load(folder, precision=arguments.precision)
     answer(model, folder.resolve().name, arguments.address, arguments.port, arguments.key,
            ready=lambda address: print(f"{folder.name} answers at {address} (Ctrl+C ends it)", flush=True))
@@ -224,10 +241,11 @@ COMMANDS: dict[str, Command] = {
     "run": ("do every job that a recipe names", takes_recipe, starts()),
     "curate": ("read and clean a corpus", takes_recipe, starts(*JOBS[:1])),
     "tokenize": ("train a tokenizer and pack tokens, curating first if needed", takes_recipe, starts(*JOBS[:2])),
-    "measure": ("time a few real steps of a recipe, for its plan", takes_recipe, starts("probe")),
+    "measure": ("time a few real steps of a recipe, for its plan", takes_recipe,
+                tries("probe", "measured")),
     "train": ("train a model, curating and tokenizing first if needed", takes_recipe, starts(*JOBS[:3])),
     "lr-range": ("find a learning rate: train for a moment while it rises, and say which to take", takes_recipe,
-                 lr_range),
+                 tries("lr_range", "lr-range")),
     "resume": ("go on with a run from its last checkpoint", takes_resume, resume),
     "stop": ("save a run and stop it", takes_run, stop),
     "pause": ("save a run and let it wait", takes_run, pause),

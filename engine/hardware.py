@@ -85,7 +85,7 @@ def choose_precision(device: str = "cpu") -> tuple[str, str]:
     except RuntimeError:
         return "float32", "this device cannot multiply in bf16"
     unit = "GFLOP/s" if device.startswith("cuda") else "GFLOP/s a core"
-    figures = f"a matrix product runs at {bf16 / 1e9:.0f} {unit} in bf16 and {float32 / 1e9:.0f} in float32 here"
+    figures = f"a matrix product runs at {bf16 / 1e9:.3g} {unit} in bf16 and {float32 / 1e9:.3g} in float32 here"
     return ("bf16" if bf16 > WORTH_IT * float32 else "float32"), figures
 
 
@@ -107,7 +107,7 @@ def choose_matmul_precision(device: str = "cpu") -> tuple[str, str]:
         return "highest", f"medium rounds float32 to fewer bits here (relative error {error:.0e})"
     speeds = {value: _with_matmul_precision(value, lambda: _probe(device, torch.float32))
               for value in ("highest", "medium")}
-    why = ", ".join(f"{value} {speed / 1e9:.0f}" for value, speed in speeds.items()) + " GFLOP/s a core"
+    why = ", ".join(f"{value} {speed / 1e9:.3g}" for value, speed in speeds.items()) + " GFLOP/s a core"
     return ("medium" if speeds["medium"] >= speeds["highest"] else "highest"), why
 
 

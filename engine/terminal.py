@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from rich.table import Table as Grid
 
 from engine import files, runs
 from engine.config import Config, Part, settings
+from engine.plan.outline import outline
 from engine.runs import energy
 from engine.runs.folder import START, Run
+from engine.runs.history import seen
 from engine.workspace import Workspace
 
 POLL_SECONDS = 0.2
@@ -124,6 +127,10 @@ def _conclude(run: Run, workspace: Workspace, console: Console) -> int:
         console.print(f"tokens: {escape(str(workspace.path / made['tokens']))}", soft_wrap=True)
     elif "evaluation" not in made and "dataset" in made:
         console.print(f"dataset: {escape(str(workspace.path / made['dataset']))}", soft_wrap=True)
+    if status.job == "curate" and "dataset" in made:
+        console.print(escape(_dropped(workspace.path / made["dataset"])), soft_wrap=True)
+    if status.job == "probe":
+        _tell_of_plan(run, workspace, console)
     if "dataset" in made and (told := _left_out(workspace.path / made["dataset"])):
         console.print(f"[yellow]{escape(told)}[/]", soft_wrap=True)
     return 0
@@ -134,6 +141,32 @@ def _tell_of_energy(run: Run, console: Console) -> None:
     if used:
         console.print(f"energy: {used['kwh']:.3g} kWh {used['value']}, {used['cost']:.2g} {used['currency']}, "
                       f"{used['co2e_kg'] * 1000:.3g} g CO2e")
+
+
+def _dropped(dataset: Path) -> str:
+    """What the steps dropped, most first."""
+    summary = files.read_json(dataset / files.MANIFEST)["summary"]
+    dropped = [(sum(step["reasons"].values()), step) for step in summary["steps"] if step["reasons"]]
+    told = []
+    for count, step in sorted(dropped, key=lambda pair: -pair[0]):
+        reason, most = max(step["reasons"].items(), key=lambda pair: pair[1])
+        told.append(f"{step['step']} {count:,} (most for '{reason}', {most:,})")
+    return f"{summary['documents']:,} documents kept; dropped: {', '.join(told) or 'none'}"
+
+
+def _tell_of_plan(run: Run, workspace: Workspace, console: Console) -> None:
+    """What the recipe that was measured will take."""
+    recipe = runs.recipe_of(run)
+    plan = outline(recipe, workspace, seen=seen(recipe, workspace))
+    figures = [("time", f"{timedelta(seconds=round(plan.wall_seconds))} to train"),
+               ("memory", f"{plan.memory_bytes / 2**30:.2f} GiB at the peak"
+                          + ("" if plan.fits else ", which does not fit here")),
+               ("energy", f"{plan.kwh:.2g} kWh, {plan.cost:.2g} {plan.currency}, {plan.co2e_kg * 1000:.2g} g CO2e")]
+    if plan.prediction:
+        figures.append(("loss", f"{plan.prediction.loss:.2f} to expect ({plan.prediction.low:.2f} to "
+                                f"{plan.prediction.high:.2f})"))
+    for name, value in [*figures, ("from", plan.based_on)]:
+        console.print(f"{name:<7} {escape(value)}", soft_wrap=True)
 
 
 def _left_out(dataset: Path) -> str:

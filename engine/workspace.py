@@ -109,13 +109,19 @@ class Workspace:
         return sorted(found, key=lambda p: p.stat().st_mtime, reverse=True)
 
     def find(self, kind: str, name: str) -> Path:
-        """The newest finished folder of one kind whose name begins so; a UserError that names those there are."""
+        """The finished folder of one kind that is called so, or the newest one that was made under this name, or the
+        only one whose name begins so; a UserError that names those there are."""
         found = self.listing(kind)
         for path in found:
-            if path.name.startswith(name):
+            if name in (path.name, path.name.rpartition("-")[0]):
                 return path
-        there = f"there are {', '.join(path.name for path in found[:5])}" if found else "there is none yet"
-        raise UserError(f"{name} is none of the {kind} in {self.path}; {there}.", where=name)
+        close = [path for path in found if name and path.name.startswith(name)]
+        if len(close) == 1:
+            return close[0]
+        there = ", ".join(path.name for path in (close or found)[:5])
+        wrong = "may be several" if close else "is none"
+        raise UserError(f"{name or 'nothing'} {wrong} of the {kind} in {self.path}; there "
+                        f"{f'are {there}' if there else 'is none yet'}.", where=name)
 
     def made(self, kind: str, mark: str) -> Path | None:
         """The finished folder with this fingerprint, if it was made before."""

@@ -191,7 +191,14 @@ class CorpusConfig(Config):
 
     workers: str = setting("", "Who does the steps: a number of processes on this machine, local for a Ray that is "
                                "started here, or a Ray cluster such as ray://head:10001; empty for one process",
-                           advanced=True, pattern=r"^([1-9]\d?|local(:[1-9]\d?)?|ray://\S+)?$")
+                           advanced=True)
+
+    @model_validator(mode="after")
+    def _knows_its_workers(self) -> CorpusConfig:
+        if not re.fullmatch(r"([1-9]\d?|local(:[1-9]\d?)?|ray://\S+)?", self.workers):
+            raise wrong("workers", f"is {self.workers!r}; write a number of processes such as 2, local, local:2 or "
+                                   "ray://HOST:PORT, or leave it empty", self.workers)
+        return self
 
     def active(self) -> CorpusConfig:
         """The same without the steps that are switched off and without who does them: what a dataset is made from."""

@@ -97,7 +97,8 @@ def _json(line: str) -> Any:
     try:
         return json.loads(line)
     except json.JSONDecodeError as error:
-        return Unreadable(f"is not JSON ({error.msg} at column {error.colno}); mend the line or delete it")
+        what = error.msg.removesuffix(" at")
+        return Unreadable(f"is not JSON ({what} at column {error.colno}); mend the line or delete it")
     except ValueError as error:                  # a whole number of thousands of digits
         return Unreadable(f"is not JSON ({error}); mend the line or delete it")
     except RecursionError:

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from engine.config import UserError
 from studio.cli import main
 
 
@@ -34,7 +35,9 @@ def test_help_lists_every_command_and_every_setting(capsys):
     (["stop", "nobody"], "there is no run called nobody"),
     (["stop", "../nobody"], "there is no run called"),
     (["resume", "nobody"], "there is no run called nobody"),
-    (["generate", "nothing", "It was"], "nothing"),
+    (["generate", "nothing", "It was"], "nothing is neither a bundle nor a folder; there are none yet"),
+    (["bias", "nothing"], "nothing is none of the datasets"),
+    (["train", "demo", "corpus.workers=banana"], "write a number of processes such as 2, local, local:2"),
 ])
 def test_a_mistake_is_one_line_on_stderr(workspace, capsys, line, sentence):
     assert main(line) == 2
@@ -102,3 +105,16 @@ def test_a_detached_run_is_listed_and_watched_from_another_process(workspace, to
     said = capsys.readouterr().out
     assert "finished" in said
     assert "dataset:" in said
+
+
+def test_a_dataset_is_found_by_the_name_it_was_made_under(workspace):
+    def make(name, number):
+        return workspace.make("datasets", name, {"number": number}, lambda folder: {})
+
+    demo, other = make("demo", 1), make("demo-lr-range", 2)
+    assert workspace.find("datasets", "demo") == demo
+    assert workspace.find("datasets", other.name) == other
+    assert workspace.find("datasets", "demo-l") == other
+    for name, words in (("dem", "may be several"), ("", "is none"), ("x", "is none")):
+        with pytest.raises(UserError, match=words):
+            workspace.find("datasets", name)
