@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import panel_material_ui as pmui
+from panel.io import hold
 from panel.viewable import Viewable, Viewer
 
 from engine import files
@@ -78,7 +79,8 @@ class DatasetView(Viewer):
 
             self.looking.ask(name, work)
         if over := self.looking.answer():
-            self._show(*over)
+            with hold():                             # the browser gets it whole: never one dataset's figures among
+                self._show(*over)                    # another's
         if self.tabs.visible:
             match self.tabs.name_in_sight:
                 case "Ledger":

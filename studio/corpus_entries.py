@@ -9,7 +9,7 @@ from typing import Any
 from engine.workspace import ASSETS
 from studio.diff import diff, marked
 from studio.layout import stack
-from studio.texts import STYLE, Text, step_name
+from studio.texts import STYLE, Text, reason_words, step_name
 from studio.theme import STYLESHEET
 from studio.views import Markup, join, press, txt
 
@@ -46,7 +46,7 @@ def entry(row: Row, place: int, wanted: str = "", *, named: bool = True, pressed
     return txt('<article class="excerpt entry"><header><i class="tag {}">{}</i>{}<span>{}</span><code>{}</code>{}'
                '<span class="act">{}</span></header>{}</article>',
                row["action"] if row["action"] in ("dropped", "edited") else "kept", row["action"], step,
-               row["reason"] or "", marked(row["id"], wanted), near, join(acts), text)
+               reason_words(row["reason"] or ""), marked(row["id"], wanted), near, join(acts), text)
 
 
 def entries(rows: Sequence[Row], first: int = 0, wanted: str = "", **how: bool) -> Markup:

@@ -9,6 +9,7 @@ import holoviews as hv
 import numpy as np
 
 from studio.figures import DROPPED, FONT, KEPT, QUIET, _hover, _still, number
+from studio.texts import step_name
 
 MOST_REASONS = 4
 """Reasons of a step that have a ribbon of their own; the rarer ones share one."""
@@ -22,7 +23,7 @@ def flow(steps: Sequence[Mapping[str, Any]]) -> Any:
 
     Steps that let every document through are left out: the picture shows where documents go, the lists what is done.
     """
-    changing = [(step, name) for step, name in zip(steps, _named([str(s["step"]).replace("_", " ") for s in steps]),
+    changing = [(step, name) for step, name in zip(steps, _named([step_name(str(s["step"])) for s in steps]),
                                                    strict=True) if step["reasons"] or step["added"]]
     edges: list[tuple[str, str, float, str, str]] = []
     at, amount = "read", steps[0]["documents_in"] if steps else 0

@@ -11,8 +11,11 @@ from studio import figures
 from studio.corpus_entries import Sheet
 from studio.corpus_figures import before_and_after
 from studio.layout import pair, picture, stack
-from studio.texts import percent
+from studio.texts import percent, step_name
 from studio.views import Markup, join, number, press, txt
+
+BEGINNING = 20_000
+"""Characters of a document that signals are taken of (`engine.corpus.profile`, which needs pyarrow)."""
 
 
 class ProfileView(Viewer):
@@ -48,9 +51,10 @@ class ProfileView(Viewer):
         chosen = next(signal for signal in self._signals if signal["name"] == name)
         few = ", ".join(f"{number(self._looked_at.get(side, 0))} {side}" for side in ("before", "after"))
         self.choices.html = txt(
-            '<div class="stack"><h4>Quality signals</h4><p class="line">{}{}; of the documents looked at ({}). '
-            'Grey: before the steps; green: after.</p><div class="choices">{}</div></div>',
-            chosen["words"][:1].upper(), chosen["words"][1:], few,
+            '<div class="stack"><h4>Quality signals</h4><p class="line">{}{}, in the first {} characters of '
+            'each document looked at ({}). Grey: before the steps; green: after.</p>'
+            '<div class="choices">{}</div></div>',
+            chosen["words"][:1].upper(), chosen["words"][1:], number(BEGINNING), few,
             join(press(signal["name"].replace("_", " "), signal["name"], "small chosen" if signal is chosen
                        else "small plain") for signal in self._signals))
         self.signal.object = before_and_after(chosen["edges"], chosen["before"], chosen["after"], chosen["words"],
@@ -78,8 +82,9 @@ def _sources(rows: Sequence[Mapping[str, Any]], tokens: Mapping[str, Any]) -> Ma
 
 
 def _languages(step: str, found: Mapping[str, Mapping[str, int]]) -> Markup:
-    return txt('<h4>Languages that {} found</h4><table><tr><th>language</th><th class="num">documents</th>'
-               '<th class="num">kept</th></tr>{}</table>', step.replace("_", " "), join(
+    return txt('<h4>Languages that the step {} found</h4><p class="line">Let through: what this step passed on; '
+               'later steps may have dropped some of it.</p><table><tr><th>language</th><th class="num">documents</th>'
+               '<th class="num">let through</th></tr>{}</table>', step_name(step), join(
                    txt('<tr><td>{}</td><td class="num">{}</td><td class="num">{}</td></tr>', code,
                        number(counts.get("documents_in", 0)), number(counts.get("documents_out", 0)))
                    for code, counts in list(found.items())[:12]))

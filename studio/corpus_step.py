@@ -14,11 +14,10 @@ from studio.corpus_entries import STYLES, Row, Sheet, entries, turn
 from studio.corpus_figures import s_curve
 from studio.draft import Draft, Where
 from studio.drag import Draggable
-from studio.fields import label
 from studio.forms import part
 from studio.layout import picture, stack
 from studio.lists import first_sentence
-from studio.texts import reasons
+from studio.texts import reason_words, reasons, step_title
 from studio.views import Markup, icon, join, number, press, txt
 
 AT_ONCE = 3
@@ -58,7 +57,7 @@ class StepRow:
 
     def show(self, place: int, of: int, kind: str, enabled: bool, state: State, *, stale: bool, problem: str) -> None:
         cls = STEPS.get(kind)
-        name = label(kind)
+        name = step_title(kind)
         words = txt('<small class="wrong">{}</small>', problem) if problem else txt(
             "<small>{}</small>", first_sentence(cls) if cls else "")
         tools = join([
@@ -108,7 +107,7 @@ class StepBody:
         cls = STEPS[kind]
         self.form = part(cls, where, draft, (), ("enabled",))
         self.evidence = Sheet(on_press=self._press)
-        doc = Sheet(txt('<p class="doc">{}</p>', " ".join((cls.__doc__ or "").split())))
+        doc = Sheet(txt('<p class="doc">{}</p>', " ".join((cls.__doc__ or "").split()).replace("`", "")))
         own = [self.form.view] if any(s.name != "enabled" for s in settings(cls)) else [
             Sheet(txt('<p class="nothing">There is nothing to set.</p>'))]
         self.curve, self._drawn = picture(height=230), None
@@ -155,12 +154,14 @@ class StepBody:
         tally = told.tally
         full = sum(tally["reasons"].values()) + tally["edited"] + tally["pardoned"] + tally["tagged"]
         choices = txt('<div class="choices">{}</div>', join(
-            press(words, f"kind {value}", "small chosen" if value == self.chosen else "small plain")
-            for value, words in [("", "All"), *((kind, kind) for kind in kinds)])) if len(kinds) > 1 else ""
+            press(reason_words(value) or "All", f"kind {value}", "small chosen" if value == self.chosen
+                  else "small plain") for value in ("", *kinds))) if len(kinds) > 1 else ""
         few = txt('<p class="more">Of each kind 20 are shown here; after Curate the ledger has them all.</p>') if (
             full > len(told.rows)) else ""
         counted = reasons({"step": "Dropped", "reasons": tally["reasons"]})
-        changes = reasons({"step": "Changes made", "reasons": tally["kinds"]})
+        # what a step tells of documents that it leaves as they are, such as their language, is no change
+        title = "Changes made" if tally["edited"] or tally["added"] else "Told"
+        changes = reasons({"step": title, "reasons": tally["kinds"]}, drops=False)
         nothing = txt('<p class="nothing">{}</p>', "It drops and edits nothing here." if tally["documents_in"] else
                       "No document comes as far as this step.") if not told.rows else ""
         self.evidence.html = join([

@@ -14,8 +14,9 @@ from studio.corpus_entries import Row, Sheet
 from studio.corpus_step import State, StepBody, StepRow, Told
 from studio.fields import label
 from studio.layout import stack
-from studio.lists import Items, kind_of
+from studio.lists import Items, first_sentence, kind_of
 from studio.session import Session
+from studio.texts import step_title
 from studio.views import banner, empty, join, number, press, txt
 
 SAMPLE = 1000
@@ -131,7 +132,7 @@ class Steps(Viewer):
 
     def remove(self, place: int) -> None:
         values, states = self.items.values(), list(self._states)
-        self._undo = (f"{label(kind_of(values[place]))} was removed.", list(values))
+        self._undo = (f"{step_title(kind_of(values[place]))} was removed.", list(values))
         self._change(values[:place] + values[place + 1:], states[:place] + states[place + 1:])
 
     def take(self, preset: str) -> None:
@@ -185,8 +186,10 @@ class Steps(Viewer):
             told = txt('<i class="spin"></i>trying it on the sample')
         elif found:
             read = found["steps"][0]["documents_in"] if found["steps"] else found["documents"]
-            told = txt("{} sample documents from {} {}: <b>{} kept</b>", number(read), number(found["files"]),
-                       "file" if found["files"] == 1 else "files", number(found["documents"]))
+            cut = any(step["added"] for step in found["steps"])
+            told = txt("{} sample documents from {} {}: <b>{} {}</b>", number(read), number(found["files"]),
+                       "file" if found["files"] == 1 else "files", number(found["documents"]),
+                       "left after cutting" if cut else "kept")
         else:
             told = txt("")
         self.head.html = txt('<div class="bar-line">{}{}<span class="told" role="status">{}</span>{}</div>',
@@ -205,13 +208,14 @@ class Steps(Viewer):
         self._shown, self.menu.visible = which, bool(which)
         if which == "steps":
             self.menu.html = txt('<div class="menu">{}</div>', join(
-                txt('<button type="button" data-press="add {}"><b>{}</b><small>{}</small></button>', kind, label(kind),
-                    " ".join((cls.__doc__ or "").split())) for kind, cls in STEPS.items()))
+                txt('<button type="button" data-press="add {}"><b>{}</b><small>{}</small></button>', kind,
+                    step_title(kind), first_sentence(cls).replace("`", "")) for kind, cls in STEPS.items()))
         elif which == "presets":
             self.menu.html = txt('<div class="menu">{}</div>', join(
                 txt('<button type="button" data-press="preset {}"><b>{}</b><small>{}</small><span class="in">{}</span>'
                     "</button>", name, label(name), PRESET_WORDS.get(name, ""),
-                    join(txt("<i>{}</i>", label(step["kind"])) for step in steps)) for name, steps in PRESETS.items()))
+                    join(txt("<i>{}</i>", step_title(step["kind"])) for step in steps))
+                for name, steps in PRESETS.items()))
         self.refresh()
 
 

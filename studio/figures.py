@@ -99,7 +99,7 @@ def waterfall(steps: Sequence[Mapping[str, Any]], of: str = "documents") -> Any:
                * hv.Labels(words, ["x", "y"], "text").opts(text_color=QUIET, text_align="left", text_font=FONT,
                                                            text_font_size="9.5pt"))
     return _still(picture, 34 * len(rows) + 12, xaxis=None, xlabel="", ylabel="", show_grid=False,
-                  xlim=(0, widest * 1.34), ylim=(-len(rows) + 0.45, 0.55),
+                  xlim=(0, widest * 1.55), ylim=(-len(rows) + 0.45, 0.55),
                   yticks=[(-row[0], row[2]) for row in rows])
 
 

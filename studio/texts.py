@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -32,20 +33,36 @@ class Text(Fragment):
 # The ledger ---------------------------------------------------------------------------------------------
 
 
+STEP_NAMES = {"html": "HTML", "url_list": "URL list", "fineweb": "FineWeb", "c4": "C4"}
+
+
 def step_name(name: str) -> str:
-    return name.replace("_", " ")
+    """A step's name inside a sentence."""
+    return STEP_NAMES.get(name, name.replace("_", " "))
 
 
-def reasons(step: Mapping[str, Any]) -> Markup:
-    """Why a step dropped what it dropped, with a bar for each reason."""
+def step_title(name: str) -> str:
+    """A step's name at the head of a row."""
+    words = step_name(name)
+    return words[:1].upper() + words[1:]
+
+
+def reason_words(reason: str) -> str:
+    """A reason for reading: its limit with a comma for each thousand."""
+    return re.sub(r"(?<=than )\d{4,}\b", lambda found: f"{int(found[0]):,}", reason)
+
+
+def reasons(step: Mapping[str, Any], *, drops: bool = True) -> Markup:
+    """Why a step dropped what it dropped, with a bar for each reason; or, in a colour that warns of nothing, counts."""
     found = step["reasons"]
     if not found:
         return Markup("")
     most = max(found.values())
-    rows = join(txt('<li>{}<i style="width:{:.1f}%"></i><span>{}</span></li>', reason, 100 * count / most,
-                    number(count))
+    rows = join(txt('<li>{}<i style="width:{:.1f}%"></i><span>{}</span></li>', reason_words(reason),
+                    100 * count / most, number(count))
                 for reason, count in found.items())
-    return txt('<h4>{}</h4><ul class="reasons">{}</ul>', step_name(step["step"]), rows)
+    return txt('<h4>{}</h4><ul class="reasons {}">{}</ul>', step_name(step["step"]),
+               "drops" if drops else "counts", rows)
 
 
 def all_reasons(steps: Iterable[Mapping[str, Any]]) -> Markup:

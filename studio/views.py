@@ -205,8 +205,10 @@ def card(*objects: Any, title: str = "", line: str = "", **params: Any) -> pmui.
     inside = list(objects)
     if title:
         inside.insert(0, Fragment(txt('<h2>{}</h2>{}', title, txt('<p class="line">{}</p>', line) if line else "")))
+    # Material's sheet is no higher than its column, which is as high as the window: what is longer ran under the next.
     return pmui.Paper(stack(*inside, gap="16px"), **{"variant": "outlined", "elevation": 0, "sx": CARD_SX, "margin": 0,
-                                                      "sizing_mode": "stretch_width", **params})
+                                                     "sizing_mode": "stretch_width", "styles": {"max-height": "none"},
+                                                     **params})
 
 
 def heading(title: str, line: str) -> Fragment:

@@ -15,7 +15,7 @@ from planted import EVIL
 
 from engine import runs
 from engine.config import settings
-from engine.corpus import STEPS, CorpusConfig, Source
+from engine.corpus import STEPS, CorpusConfig, Source, profile
 from engine.corpus.pipeline import curate, preview
 from engine.corpus.presets import PRESETS
 from engine.model import ModelConfig, estimate
@@ -29,7 +29,7 @@ from studio.pages.corpus import Corpus
 from studio.pages.model import Model
 from studio.pages.optim import Optim
 from studio.pages.tokens import Tokens
-from studio.texts import percent
+from studio.texts import percent, reason_words
 
 WORDS = ("the", "a", "small", "old", "grey", "river", "house", "light", "winter", "door", "garden", "stone", "bird")
 
@@ -112,6 +112,26 @@ def test_the_steps_are_tried_on_a_sample_and_nothing_is_written(session, texts):
     assert "own.jsonl" in page.sample.lost.html
     assert "<script" not in evidence + page.sample.kept.html + page.sample.lost.html
     assert not session.workspace.listing("datasets")
+
+
+def test_what_the_language_step_tells_is_no_drop_and_no_change(session, texts):
+    page = tried(session, texts.replace(steps=[{"kind": "language", "languages": ["en"], "min_confidence": 0.0}]))
+    page.steps.press("open 0")
+    evidence = page.steps._states[0].body.evidence.html
+    assert "<h4>Told</h4><ul class=\"reasons counts\">" in evidence
+    assert "Changes made" not in evidence
+    page.sample.tabs.turn("Profile")
+    assert "let through" in page.sample.profile.tables.html
+    assert f"first {profile.BEGINNING:,} characters" in page.sample.profile.choices.html
+
+
+def test_steps_are_named_as_their_papers_name_them_and_told_in_whole_sentences(session):
+    page = made(session)
+    page.steps.press("steps")
+    for name in ("HTML", "FineWeb", "URL list", "C4"):
+        assert f"<b>{name}</b>" in page.steps.menu.html
+    assert "`" not in page.steps.menu.html
+    assert reason_words("more than 100000 words") == "more than 100,000 words"
 
 
 def test_a_sample_that_cannot_be_gives_its_sentence(session):
