@@ -98,11 +98,7 @@ def test_a_dataset_is_looked_through_and_a_row_pardoned_and_no_text_is_markup(st
     turn("Ledger")
     studio_page.field("Text, id or source holds").fill("WINDOW.hacked")
     expect(page.locator(".entry mark").first).to_be_visible()
-<<<<<<< HEAD
     studio_page.field("Reason holds").fill("fewer than 10")
-=======
-    studio_page.field("Reason holds").fill("fewer than")
->>>>>>> h-pages
     page.locator(".entry", has_text="fewer than 10 words").get_by_role("button", name="Pardon").first.click()
     expect(studio_page.text("Kept although a step would drop them")).to_be_visible()
     turn("Duplicates")
