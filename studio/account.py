@@ -35,7 +35,7 @@ class Account(Viewer):
         steps = summary["steps"]
         read = steps[0]["documents_in"] if steps else summary["documents"]
         self.facts.html = tiles([
-            ("Documents read", number(read)), ("kept", number(summary["documents"])),
+            ("Documents read", number(read)), ("Documents kept", number(summary["documents"])),
             ("Text kept", figures.byte_size(summary["bytes"])),
             ("Training", number(summary["train_documents"])), ("Validation", number(summary["val_documents"])),
             ("Not readable", number(summary["quarantined"]))])

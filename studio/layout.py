@@ -12,6 +12,10 @@ NO_BUTTON = ".scroll-button { display: none; }"
 """A Panel column ends in a button of no height, and a gap before it."""
 
 
+NAMED = {"components": {"MuiTooltip": {"defaultProps": {"describeChild": True}}}}
+"""A tooltip describes its button, to one who listens, and doesn't take the place of the button's name."""
+
+
 def split(main: list[Viewable], aside: list[Viewable], *, left: str = "minmax(0, 7fr)",
           right: str = "minmax(0, 5fr)") -> Viewable:
     """Two columns where there is room, the second one staying in sight; else one below the other."""
@@ -42,7 +46,7 @@ def actions(*views: Viewable) -> Viewable:
 
 def button(label: str, icon: str, act: Any, *, main: bool = False, **params: Any) -> pmui.Button:
     """A button that does one thing; `main` for the one that the page is for."""
-    return pmui.Button(label=label, icon=icon, on_click=lambda *_: act(), margin=0,
+    return pmui.Button(label=label, icon=icon, on_click=lambda *_: act(), margin=0, theme_config=NAMED,
                        **{"variant": "contained" if main else "outlined", "color": "primary", **params})
 
 

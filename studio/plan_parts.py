@@ -10,7 +10,7 @@ from engine.plan.dial import Proposal
 from engine.plan.machines import Estimate
 from engine.plan.outline import Plan
 from engine.plan.prices import Machine
-from studio.run_account import carbon_words, energy_words, small
+from studio.run_account import carbon_words, energy_words, money_words, small
 from studio.views import Markup, banner, duration, join, number, press, size, tiles, txt
 
 GIB = 2**30
@@ -26,18 +26,24 @@ def figures(plan: Plan) -> Markup:
         ("Tokens", txt("{}{}", size(plan.tokens), txt(" <small>{} epochs</small>", number(epochs, 1))
                        if epochs > 1.05 else "")),
         ("Tokens a parameter", number(plan.tokens_per_parameter, 1)),
-        ("FLOPs", txt("{:.2g}", plan.flops)),
+        ("FLOPs", power(plan.flops)),
         ("Peak memory", txt("{} <small>GiB{}</small>", number(plan.memory_bytes / GIB, 2),
                             f" of {plan.available_bytes / GIB:.0f}" if plan.available_bytes else "")),
         ("Time", duration(plan.wall_seconds)),
         ("Energy", energy_words(plan.kwh)),
-        ("Cost", txt("{} <small>{}</small>", small(plan.cost), plan.currency)),
+        ("Cost", money_words(plan.cost, plan.currency)),
         ("Emissions", carbon_words(plan.co2e_kg)),
     ]
     if plan.prediction is not None:
         found.append(("Validation loss", txt("{} <small>{} to {}</small>", number(plan.prediction.loss, 2),
                                              number(plan.prediction.low, 2), number(plan.prediction.high, 2))))
     return tiles(found)
+
+
+def power(value: float) -> Markup:
+    """A very large number, with two digits that count: 1.4 × 10¹³."""
+    digits, _, exponent = f"{value:.1e}".partition("e")
+    return txt("{} × 10<sup>{}</sup>", digits, int(exponent))
 
 
 def words(plan: Plan) -> Markup:
@@ -92,7 +98,7 @@ def proposal(made: Proposal, limit: str) -> Markup:
              ("Batch", txt("{} <small>rows of {}</small>", number(rows), number(made.recipe.model.context_length))),
              ("Steps", number(train.max_steps)), ("Learning rate", f"{made.recipe.optim.lr:g}"),
              ("Tokens", size(plan.tokens)), ("Time", duration(plan.wall_seconds)),
-             ("Cost", txt("{} <small>{}</small>", small(plan.cost), plan.currency)),
+             ("Cost", money_words(plan.cost, plan.currency)),
              ("Validation loss", txt("{} <small>{} to {}</small>", number(plan.prediction.loss, 2),
                                      number(plan.prediction.low, 2), number(plan.prediction.high, 2)))]
     others = ", ".join(f"{name} {loss:.2f} ({size(tokens)} tokens)" for name, tokens, loss in made.considered)

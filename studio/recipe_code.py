@@ -8,9 +8,11 @@ from typing import Any
 import panel as pn
 import panel_material_ui as pmui
 
+from engine import runs
 from engine.config import UserError
 from engine.recipe import JOBS, Recipe
 from studio.session import Session
+from studio.texts import shell_line
 from studio.views import Fragment, Markup, banner, join, txt
 
 BASE = "demo"
@@ -76,6 +78,16 @@ def _changes(session: Session, command: str) -> list[str]:
     read = READ.get(command)
     return [change for change in changes if command == "run" or (
         (path := change.strip("'").partition("=")[0].partition(".")[0]) != "jobs" and (read is None or path in read))]
+
+
+def same_command(session: Session, job: str, source: str) -> Markup:
+    """The command that does one job on a run's checkpoint with the form's settings: those that its recipe lacks."""
+    try:
+        changes = session.draft.changes(runs.recipe_of(runs.find(source, session.workspace)))
+    except UserError:
+        changes = []    # a start says what is wrong with the run
+    words = [change for change in changes if change.strip("'").startswith(f"{job}.")]
+    return shell_line(" ".join(["studio", job, shlex.quote(source), *words]), session.workspace)
 
 
 def _default_place(session: Session) -> bool:

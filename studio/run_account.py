@@ -9,6 +9,7 @@ from engine.runs.history import foretold
 from studio.views import Markup, duration, join, number, tiles, txt
 from studio.watch import Feed
 
+CENT = 0.01
 LOADS = (("load/cpu", "Processor, this run"), ("load/gpu", "GPU"), ("speed/data_wait", "Waiting for data"))
 HEAT = (("temperature/gpu", "GPU"), ("temperature/cpu", "Processor"))
 
@@ -22,7 +23,7 @@ def account(feed: Feed) -> Markup:
     tokens = max(1.0, float(feed.series["energy/kwh"].axis("tokens")[-1]))
     carbon, money = feed.last("energy/co2e_kg") or 0.0, feed.last("energy/cost") or 0.0
     found = [("Energy", energy_words(kwh)),
-             ("Cost", txt("{} <small>{}</small>", small(money), how.get("currency", ""))),
+             ("Cost", money_words(money, how.get("currency", ""))),
              ("Emissions", carbon_words(carbon)),
              ("For a million tokens", energy_words(kwh * 1e6 / tokens))]
     if (watts := feed.last("energy/watts")) is not None and feed.status.active:
@@ -45,6 +46,13 @@ def energy_words(kwh: float) -> Markup:
 def carbon_words(kilograms: float) -> Markup:
     value, unit = (kilograms, "kg CO2e") if kilograms >= 0.1 else (kilograms * 1000, "g CO2e")
     return txt("{} <small>{}</small>", small(value), unit)
+
+
+def money_words(amount: float, currency: str) -> Markup:
+    """An amount of money; below a cent its size is told where one points at it."""
+    if not 0 < amount < CENT:
+        return txt("{} <small>{}</small>", small(amount), currency)
+    return txt('<span title="{1} {2}">under {0} <small>{2}</small></span>', CENT, small(amount), currency)
 
 
 def small(value: float) -> str:

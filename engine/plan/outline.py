@@ -128,7 +128,7 @@ def outline(recipe: Recipe, workspace: Workspace, *, figures: Prices | None = No
     ]
     return Plan(size, tokens, unique, flops, parts, held, machine.memory_bytes, precision, seconds, watts, kwh,
                 figures.cost(kwh), figures.co2e_kg(kwh), figures.currency,
-                f"{found.steps} steps measured by {found.source}" if found else source, found is not None, prediction,
+                f"{found.steps} steps, in run {found.source}" if found else source, found is not None, prediction,
                 [] if fits else memory.remedies(recipe, precision, machine.memory_bytes), assumed)
 
 

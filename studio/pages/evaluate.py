@@ -13,7 +13,8 @@ from studio import figures
 from studio.forms import Form
 from studio.layout import button, picture, split, stack
 from studio.page import Page
-from studio.texts import Text, percent, shell_line
+from studio.recipe_code import same_command
+from studio.texts import Text, percent
 from studio.views import banner, card, empty, join, number, press, txt
 
 MEASURES = (("val/loss", "Loss", "nats a token", min), ("val/perplexity", "Perplexity", "choices", min),
@@ -37,7 +38,8 @@ class Evaluate(Page):
                                       "asked to evaluate has its report as soon as it is over.", "insights")))
         self.table, self.places, self.samples, self.passages = Text(), picture(height=280), Text(), Text()
         self.results = stack(
-            card(self.chosen, self.table, title="Reports", line="The best figure of each row is marked."),
+            card(self.chosen, self.table, title="Reports",
+                 line="The best figure of each row is marked, where all measured the same number of tokens."),
             card(self.places, title="Loss by position", line="With more text before it, a good model guesses better."),
             card(self.samples, title="Samples", line="The same beginnings, continued by each model."),
             card(self.passages, title="Easiest and hardest", line="Validation passages, by the model's loss on them."),
@@ -75,8 +77,7 @@ class Evaluate(Page):
         wrong = [p.sentence for p in self.session.draft.problems if p.field.startswith("evaluate")]
         self.go.param.update(disabled=bool(wrong) or not self.run.value,
                              description=wrong[0] if wrong else "Start the evaluation")
-        self.words.html = shell_line(f"studio evaluate {self.run.value}",
-                                     self.session.workspace) if self.run.value else banner(
+        self.words.html = same_command(self.session, "evaluate", self.run.value) if self.run.value else banner(
             "info", "No run has a checkpoint yet.", press("Go to Train", "stages"))
 
     def start(self) -> None:
@@ -109,10 +110,12 @@ class Evaluate(Page):
         if not reports:
             return txt('<p class="nothing">Choose a report above.</p>')
         rows = []
+        # The figures of two texts, or of two lengths of one, can't be ranked.
+        same = len({report.get("tokens") for report in reports.values()}) == 1
         for key, label, unit, better in MEASURES:
             values = {name: report.get(key) for name, report in reports.items()}
             known = [value for value in values.values() if value is not None]
-            best = better(known) if len(known) > 1 else None
+            best = better(known) if same and len(known) > 1 else None
             rows.append(txt("<tr><td>{} <small class='estimated'>{}</small></td>{}</tr>", label, unit, join(
                 txt('<td class="num {}">{}</td>', "best" if value is not None and value == best else "",
                     "–" if value is None else percent(value) if key == "val/accuracy" else f"{value:.3f}")
@@ -121,8 +124,10 @@ class Evaluate(Page):
             rows.append(txt("<tr><td>{}</td>{}</tr>", label, join(
                 txt('<td class="num">{}</td>', number(report[key]) if key == "tokens" else report.get(key, "–"))
                 for report in reports.values())))
-        return txt('<div class="scroll"><table><tr><th></th>{}</tr>{}</table></div>',
-                   join(txt('<th class="num">{}</th>', name) for name in reports), join(rows))
+        why = "" if same else txt('<p class="more">No figure is marked as best, since the reports measured different '
+                                  "numbers of tokens.</p>")
+        return txt('<div class="scroll"><table><tr><th></th>{}</tr>{}</table></div>{}',
+                   join(txt('<th class="num">{}</th>', name) for name in reports), join(rows), why)
 
 
 def _samples(reports: dict[str, dict[str, Any]]) -> Any:

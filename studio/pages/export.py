@@ -14,7 +14,8 @@ from studio import costs, figures
 from studio.forms import Form
 from studio.layout import actions, button, picture, split, stack
 from studio.page import Page
-from studio.texts import Text, path, shell_line, verdict
+from studio.recipe_code import same_command
+from studio.texts import Text, path, verdict
 from studio.views import age, banner, card, empty, join, number, press, tiles, txt
 
 FILES = {"model.onnx": "the model, in ONNX", "model_fp16.onnx": "in float16", "model_int8.onnx": "in int8",
@@ -86,8 +87,7 @@ class Export(Page):
         wrong = [p.sentence for p in self.session.draft.problems if p.field.startswith("export")]
         self.go.param.update(disabled=bool(wrong) or not self.run.value,
                              description=wrong[0] if wrong else "Start the export")
-        self.words.html = shell_line(f"studio export {self.run.value}",
-                                     self.session.workspace) if self.run.value else banner(
+        self.words.html = same_command(self.session, "export", self.run.value) if self.run.value else banner(
             "info", "No run has a checkpoint yet.", press("Go to Train", "stages"))
 
     def start(self) -> None:
@@ -115,8 +115,9 @@ class Export(Page):
         self.verdict.html = join([_verdict(parity), tiles([
             ("Largest difference", number(parity["max_difference"])), ("Tolerance", f"{parity['tolerance']:g}"),
             ("Greedy tokens equal", f"{parity['greedy_tokens_equal']} of {parity['greedy_tokens']}"),
-            (f"Perplexity in PyTorch, {same.get('text', 'random')} tokens", number(same.get("pytorch"))),
-            ("in onnxruntime", number(same.get("onnxruntime")))])])
+            (f"Perplexity in PyTorch, {same['text']} tokens" if "text" in same else "Perplexity in PyTorch",
+             number(same.get("pytorch"))),
+            ("Perplexity in onnxruntime", number(same.get("onnxruntime")))])])
         self.cases.object = figures.parity(parity["cases"], parity["tolerance"])
         self._show_costs(bundle)
         self.where.html = path(bundle)

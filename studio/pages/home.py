@@ -52,9 +52,9 @@ class Home(Page):
         self._listed = 0.0
         samples = pn.Column(self.samples, margin=0, styles={"flex": "1 1 260px", "min-width": "0"})
         plots = pn.Column(self.plots, margin=0, styles={"flex": "2.2 1 440px", "min-width": "0"})
-        self.live_card = card(self.head, self.steps, self.trouble, self.verdict, pn.Row(
-            plots, samples, margin=0, sizing_mode="stretch_width", styles={"flex-wrap": "wrap", "gap": "16px 28px"}),
-            visible=False)
+        self.training = pn.Row(plots, samples, margin=0, sizing_mode="stretch_width", visible=False,
+                               styles={"flex-wrap": "wrap", "gap": "16px 28px"})
+        self.live_card = card(self.head, self.steps, self.trouble, self.verdict, self.training, visible=False)
         self.recent_card = card(self.recent, title="Recent runs", visible=False)
         return stack(self.hero, self.live_card, card(self.path, title="The path",
                          line="From raw text to a model that answers. Each step is a page; begin anywhere."),
@@ -98,6 +98,7 @@ class Home(Page):
         self._seen = feed.version, feed.anew
         self.head.html = run_parts.head(feed, watch=True)
         jobs = list(self.session.attempt(recipe_of, feed.run).jobs)
+        self.training.visible = "train" in jobs     # without it there is no loss to come, and no first words
         self.steps.html = run_parts.stepper(jobs, feed.status)
         self.trouble.html, self.verdict.html = run_parts.trouble(feed), run_parts.verdict(feed)
         self.trouble.visible, self.verdict.visible = bool(self.trouble.html), bool(self.verdict.html)

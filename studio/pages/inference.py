@@ -15,7 +15,7 @@ from engine import runs
 from engine.config import UserError
 from engine.inference.bundle import precisions
 from studio.background import Background
-from studio.layout import actions, button, pair, split, stack
+from studio.layout import actions, button, split, stack
 from studio.page import Page
 from studio.prompt_set import MOST_PROMPTS, PromptSet
 from studio.texts import Text, percent, shell_line
@@ -69,11 +69,15 @@ class Test(Page):
                         self.seed, self.until, self.many):
             control.param.watch(lambda *_: self._tell(), "value")
         self.first.say("Write the beginning of a text, and press Generate.")
+        # A side that is hidden leaves its half to the other.
+        sides = pn.Row(*(stack(side, visible=side.card.param.visible, styles={"flex": "1 1 340px", "min-width": "0"})
+                         for side in (self.first, self.second)), sizing_mode="stretch_width", margin=0,
+                       styles={"flex-wrap": "wrap", "gap": "20px"})
         return split(
             [card(self.bundle, self.other, self.blind, self.prompt, self.many, actions(self.go, self.end, self.compare),
                   self.temperature, self.top_p, self.top_k, self.length, self.seed, self.until, self.words,
                   title="Prompt")],
-            [stack(pair(self.first, self.second), actions(self.reveal), self.legend, self.batch, self.closer)],
+            [stack(sides, actions(self.reveal), self.legend, self.batch, self.closer)],
             left="minmax(0, 4fr)", right="minmax(0, 8fr)")
 
     def shown(self) -> None:

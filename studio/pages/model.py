@@ -8,7 +8,8 @@ from panel.viewable import Viewable
 
 from engine import files, hardware
 from engine.model import estimate
-from engine.optim.groups import state_bytes
+from engine.plan.here import here, measured, precision_of
+from engine.plan.memory import peak
 from studio import figures
 from studio.forms import Form
 from studio.layout import picture, split, stack
@@ -16,6 +17,7 @@ from studio.page import Page
 from studio.texts import Text, legend, percent
 from studio.views import banner, card, join, number, size, tiles, txt
 
+GIB = 2**30
 TOKENS_PER_PARAMETER = 20  # Hoffmann et al. 2022
 
 
@@ -28,6 +30,7 @@ class Model(Page):
         self.facts, self.parts, self.fit, self.words = Text(), Text(), Text(), Text()
         self.areas, self.bytes = picture(height=210), picture(height=64)
         self._drawn: Any = None
+        self.machine = here()
         self.session.draft.param.watch(lambda *_: self._tell(), "version")
         self._tell()
         self._draw()
@@ -51,7 +54,7 @@ class Model(Page):
         total = sum(parts.values())
         self.facts.html = tiles([
             ("Parameters", size(total)),
-            ("without embedding", size(estimate.non_embedding_parameters(config))),
+            ("Without embedding", size(estimate.non_embedding_parameters(config))),
             ("FLOPs a token, training", size(estimate.flops_per_token(config))),
             ("KV cache, full context", figures.byte_size(estimate.kv_cache_bytes(config))),
         ])
@@ -59,9 +62,12 @@ class Model(Page):
             legend((figures.PARTS[name], name, percent(count / total)) for name, count in parts.items() if count),
             self._data(estimate.parameters(config))])
         need, (all_of_it, free) = self._memory(), hardware.memory()
-        asked = sum(need.values())
-        sentence = (f"A step is estimated to need {figures.byte_size(asked)}. This machine has "
-                    f"{figures.byte_size(all_of_it)}, of which {figures.byte_size(free)} are free.")
+        held = measured(self.session.workspace, recipe, self.machine)
+        asked = held.peak_gib * GIB if held else sum(need.values())
+        said = (f"Training needs {asked / GIB:.2f} GiB, measured in run {held.source}" if held else
+                f"Training is estimated to need {asked / GIB:.2f} GiB, with its process")
+        sentence = (f"{said}. This machine has {figures.byte_size(all_of_it)}, of which {figures.byte_size(free)} are "
+                    "free.")
         if asked > free:
             sentence += (" That does not fit: take a smaller micro-batch (Train), a shorter context or a smaller size."
                          if asked > all_of_it else " Close other programs, or take a smaller micro-batch (Train).")
@@ -71,15 +77,13 @@ class Model(Page):
                    for place, (name, amount) in enumerate(need.items())),
             txt('<p class="more">Estimated for micro-batches of {} × {} tokens and {} in {}.{}</p>',
                 recipe.train.micro_batch_size, number(config.context_length), type(recipe.optim).__name__,
-                "bf16" if recipe.train.precision == "bf16" else "float32",
+                precision_of(recipe, self.machine),
                 " The dashed line is what is free here." if free < 4 * asked else "")])
 
     def _memory(self) -> dict[str, int]:
+        """The parts of the peak, as the plan of the Train page reckons it."""
         recipe = self.session.draft.settled
-        return estimate.training_memory_bytes(
-            recipe.model, state_bytes_per_parameter=state_bytes(
-                recipe.optim, recipe.model, averaged=recipe.train.ema_decay > 0) / estimate.parameters(recipe.model),
-            micro_batch_size=recipe.train.micro_batch_size, precision=recipe.train.precision)
+        return peak(recipe, precision_of(recipe, self.machine))
 
     def _data(self, parameters: int) -> Any:
         """How much text the model would like, against the newest text that there is."""

@@ -59,7 +59,7 @@ class Optim(Page):
         recipe = self.session.draft.settled
         steps, warmup = recipe.train.max_steps, recipe.schedule.warmup_steps
         last = recipe.optim.lr * recipe.schedule.factor(steps - 1, steps)
-        self.facts.html = tiles([("Peak", f"{recipe.optim.lr:g}"), ("at the end", f"{last:.2g}"),
+        self.facts.html = tiles([("Peak", f"{recipe.optim.lr:g}"), ("At the end", f"{last:.2g}"),
                                  ("Warmup", f"{min(1.0, warmup / steps):.1%}"),
                                  ("Optimizer state", figures.byte_size(_state(recipe, recipe.optim)))])
         warning = banner("warning", f"Warmup takes {number(warmup)} of {number(steps)} steps: the run would hardly "

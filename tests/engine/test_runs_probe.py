@@ -22,6 +22,6 @@ def test_a_few_real_steps_are_measured_without_any_text(world):
     after = outline(recipe, world.workspace)
     assert (before.measured, after.measured) == (False, True)
     assert after.seconds["steps"] == 5000 * measured.step_seconds
-    assert f"{measured.steps} steps measured by {run.name}" in after.based_on
+    assert f"{measured.steps} steps, in run {run.name}" in after.based_on
     assert not list(run.path.glob("*.safetensors"))
     assert run.checkpoints == []

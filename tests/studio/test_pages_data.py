@@ -19,6 +19,8 @@ from engine.corpus import STEPS, CorpusConfig, Source, profile
 from engine.corpus.pipeline import curate, preview
 from engine.corpus.presets import PRESETS
 from engine.model import ModelConfig, estimate
+from engine.plan import here
+from engine.plan.outline import outline
 from engine.progress import silent
 from engine.tokens import TokensConfig
 from engine.tokens.pack import waste
@@ -451,6 +453,18 @@ def test_a_model_too_large_for_this_machine_is_said_to_be(session, monkeypatch):
     session.draft.put(("model", "size"), "1b")
     assert "does not fit" in page.fit.html
     assert ">error<" in page.fit.html
+
+
+def test_the_memory_is_the_plan_s(session):
+    page = opened(Model, session)
+    plan = outline(session.draft.settled, session.workspace)
+    assert f"need {plan.memory_bytes / 2**30:.2f} GiB" in page.fit.html
+    bars = page.bytes.object.Rectangles.I
+    assert bars["x1"].max() == plan.memory_bytes
+    here.keep(session.workspace, session.draft.settled, here.Measured(0.1, 0.03, 0.001, 0.1, 5.0, 0.7, 20.0, 1e10, 17,
+                                                                      "probed"), here.here())
+    page.shown()
+    assert "needs 0.70 GiB, measured in run probed" in page.fit.html
 
 
 def test_the_curve_follows_the_schedule(session):

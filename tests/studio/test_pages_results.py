@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import shlex
 import shutil
 import sys
 import time
@@ -59,6 +61,11 @@ def test_reports_stand_side_by_side_and_the_best_of_each_row_is_marked(session):
     assert len(page.places.object) == 2
     assert page.samples.html.count("It was") >= 2
     assert "<script" not in page.samples.html + page.passages.html
+    checkpointed(session, "short", **{"val/loss": 2.9, "tokens": 50})
+    page.tick()
+    assert set(page.chosen.value) == {"one", "two", "short"}
+    assert "num best" not in page.table.html
+    assert "different numbers of tokens" in page.table.html
     page.chosen.value = ["one"]
     assert "best" not in page.table.html
 
@@ -89,6 +96,26 @@ def test_a_start_looks_at_the_chosen_run_with_the_settings_of_the_form(session, 
     assert made.export.tolerance == (0.25 if job == "export" else 1e-3)
 
 
+@pytest.mark.parametrize(("page_type", "job"), [(Evaluate, "evaluate"), (Export, "export")])
+def test_the_command_makes_the_settings_that_the_button_starts_with(session, monkeypatch, page_type, job):
+    source = checkpointed(session, "source")
+    base = runs.recipe_of(source).override("evaluate.sample_tokens=7", "export.tolerance=0.5")
+    (source.path / "recipe.yaml").write_text(base.to_yaml())
+    monkeypatch.setattr(runs, "launch", lambda run: None)
+    session.draft.put(("evaluate", "temperature"), 0.5)
+    session.draft.put(("evaluate", "prompts"), ["It's", "one two"])
+    session.draft.put(("export", "precisions"), [{"kind": "int8"}])
+    session.draft.put(("train", "max_steps"), 3)
+    page = opened(page_type, session)
+    shown = html.unescape(page.words.html.split('class="where">')[1].split("</code>")[0])
+    command = shlex.split(shown.split(" --workspace")[0])
+    assert command[:3] == ["studio", job, "source"]
+    assert "train" not in shown
+    page.start()
+    made = runs.recipe_of(runs.find(f"source-{job}", session.workspace))
+    assert getattr(base.override(*command[3:]), job) == getattr(made, job) != getattr(base, job)
+
+
 # Export -----------------------------------------------------------------------------------------------
 
 
@@ -107,6 +134,7 @@ def test_a_bundle_shows_its_proof_its_files_and_its_card(session):
     page = opened(Export, session)
     assert "Parity passed" in page.verdict.html
     assert "64 of 64" in page.verdict.html
+    assert "random" not in page.verdict.html    # nobody wrote down what text its perplexity is of
     assert "2 KiB" in page.contents.html
     assert str(folder) in page.where.html
     assert "# A card &lt;script&gt;" in page.about.html

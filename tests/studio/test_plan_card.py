@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from planted import plant
 
@@ -32,6 +34,8 @@ def test_the_figures_move_with_the_draft(plan, session):
     assert plan.plan.tokens == 2000 * session.draft.settled.tokens_per_step
     assert "Estimated:" in plan.words.html
     assert "an assumption for 2 cores" in plan.words.html
+    digits, exponent = re.search(r"([0-9.]+) × 10<sup>(\d+)</sup>", plan.figures.html).groups()
+    assert float(digits) * 10**int(exponent) == pytest.approx(plan.plan.flops, rel=0.05)
     for figure in ("Peak memory", "Time", "Energy", "Cost", "Emissions", "Validation loss", "Tokens a parameter"):
         assert figure in plan.figures.html
     session.draft.put(("train", "max_steps"), -1)  # wrong: the plan of the rest stands
@@ -96,7 +100,7 @@ def test_measuring_starts_a_run_of_its_own_and_its_figures_replace_the_guess(pla
     run.write_status(state="finished")
     plan.tick()
     assert not plan.measure.loading
-    assert f"17 steps measured by {run.name}" in plan.words.html
+    assert f"Measured:</b> 17 steps, in run {run.name}." in plan.words.html
     assert plan.plan.memory_bytes == round(0.7 * 2**30)
 
 
@@ -131,6 +135,13 @@ def test_a_run_holds_its_plan_against_what_happened(session):
     assert "better than foretold" in run_account.check(feed)
     files.write_json(run.path / "plan.json", {**kept, "tokens": 10**9})  # stopped early: nothing to judge
     assert "interval" not in run_account.check(feed).split("Foretold from")[0]
+
+
+def test_money_below_a_cent_is_not_shown_as_a_figure():
+    assert "under 0.01 <small>USD" in run_account.money_words(0.00034, "USD")
+    assert 'title="0.00034 USD"' in run_account.money_words(0.00034, "USD")
+    assert run_account.money_words(0.01, "USD") == "0.010 <small>USD</small>"
+    assert run_account.money_words(0.0, "USD") == "0 <small>USD</small>"
 
 
 def test_energy_and_advice_are_on_the_run_s_page(session):

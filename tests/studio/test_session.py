@@ -5,7 +5,9 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from markupsafe import Markup
@@ -15,6 +17,7 @@ from engine import runs
 from engine.config import UserError
 from engine.recipe import Recipe
 from studio import run_parts
+from studio.pages.home import Home
 from studio.run_view import RunView
 from studio.serve import free_port, origins
 from studio.session import Session
@@ -156,3 +159,19 @@ def test_numbers_read_well():
         "1,234,567", "0.0003", "3.142", "–", "–", "∞"]
     assert [size(v) for v in (950, 1_234_000, 7e9)] == ["950", "1.23M", "7B"]
     assert [duration(v) for v in (8.4, 252, 11_100, None)] == ["8 s", "4 min 12 s", "3 h 05 min", "–"]
+
+
+@pytest.mark.parametrize(("jobs", "trains"), [("[evaluate]", False), ("[train]", True)])
+def test_home_waits_for_a_loss_only_where_something_is_trained(session, monkeypatch, jobs, trains):
+    recipe = Recipe.load("demo").override(f"jobs={jobs}", "name=only", *([] if trains else ["from_run=source"]))
+    run = runs.create(recipe, session.workspace)
+    run.write_status(state="failed", error="The disk is full.", created=time.time(), ended=time.time())
+    feed = Feed(run)
+    feed.poll()
+    monkeypatch.setattr("studio.pages.home.WATCH", SimpleNamespace(follow=lambda run: feed))
+    page = Home(session)
+    page.view().get_root()
+    page.shown()
+    assert page.live_card.visible
+    assert "The disk is full." in page.trouble.html
+    assert page.training.visible == trains

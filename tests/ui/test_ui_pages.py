@@ -38,6 +38,11 @@ def test_pages_say_what_to_do_while_nothing_is_made(studio_page):
     expect(studio_page.button("Go to Train")).to_be_visible()
 
 
+def test_a_button_with_a_tooltip_keeps_its_name(studio_page):
+    studio_page.open("stages")
+    expect(studio_page.button("Measure")).to_be_visible()
+
+
 def test_estimates_move_while_one_types_and_an_error_stands_beside_its_field(studio_page):
     studio_page.open("model")
     tiles = studio_page.page.locator("dl.tiles").first
