@@ -75,7 +75,8 @@ def test_a_bundle_shows_its_proof_and_answers_with_probabilities(studio_page, se
     studio_page.field("Prompt").fill(f"the {EVIL}")
     studio_page.button("Generate").click()
     expect(studio_page.text("Tokens per second, measured")).to_be_visible()
-    token = studio_page.page.locator(".tokens.written .s[tabindex]").nth(1)
+    # An untrained model may write half a character, which takes no room.
+    token = studio_page.page.locator(".tokens.written .s[tabindex]").filter(visible=True).nth(1)
     token.hover()
     expect(token.locator(".pop")).to_be_visible()
     assert len(token.locator(".pop tr").all()) >= 5
