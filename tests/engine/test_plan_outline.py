@@ -35,7 +35,7 @@ def test_a_plan_adds_up(workspace):
 
 
 def test_a_measurement_replaces_the_guess_for_exactly_this_recipe(workspace):
-    recipe = Recipe.load("demo")
+    recipe = Recipe.load("demo").override("train.max_steps=1000")
     found = Measured(0.5, 0.1, 0.002, 1.0, 6.0, 1.5, 40.0, 2e10, 17, "demo-measured")
     here.keep(workspace, recipe, found, MACHINE)
     plan = outline(recipe, workspace, machine=MACHINE)
