@@ -45,11 +45,13 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is missing.", where=str(path)) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is damaged ({error}); restore or delete it.", where=str(path)) from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.", where=str(path)) from None
 
 
-def sync(folder: Path) -> None:
-    """Make a rename inside `folder` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make the content of a file, or a rename inside a folder, survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     except OSError:
@@ -74,6 +76,9 @@ def making(folder: Path) -> Iterator[Path]:
                 path.chmod(readable)
                 with open(path, "rb") as file:
                     os.fsync(file.fileno())
+            else:
+                sync(path)
+        sync(beside)
         old = None
         if folder.exists():
             old = folder.with_name(f".{folder.name}.old.{uuid.uuid4().hex[:8]}")

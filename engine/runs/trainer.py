@@ -100,7 +100,9 @@ def _newest(worker: Worker) -> Path | None:
     checkpoint.sweep(worker.run)
     found, wrong = checkpoint.newest(worker.run)
     if found and wrong:
-        worker.run.event("warning", sentence=f"Training goes on from {found.name}, since {wrong[0]}")
+        aside = checkpoint.set_aside(worker.run, found)
+        worker.event("warning", sentence=f"Training goes on from {found.name}, since {wrong[0]} "
+                                         f"What is damaged is now called {', '.join(aside)}.")
     return found
 
 
@@ -137,7 +139,7 @@ def fit(worker: Worker, recipe: Recipe, position: Position, stage: Stage, data: 
             return
         kept = worker.run.checkpoints
         sentence = not_finite(problem.step, recipe, position.precision, kept[-1] if kept else None)
-        worker.run.event("advice", sentence=sentence)
+        worker.event("advice", sentence=sentence)
         raise UserError(sentence, where=worker.run.name) from None
     except SIGTERMException:  # before the first step, when Lightning's own handler was still in place
         raise Stopped from None

@@ -12,7 +12,7 @@ from engine.config import UserError
 from engine.model import ModelConfig
 from engine.model.decoder import Decoder
 from engine.optim import OPTIMIZERS
-from engine.runs import checkpoint
+from engine.runs import checkpoint, saving
 from engine.runs.checkpoint import Position
 from engine.runs.folder import Run
 
@@ -39,7 +39,7 @@ class Trained:
         return self
 
     def save(self, val_loss=None, keep_last=2):
-        return checkpoint.save(self.run, self.model, self.optimizer, self.tokenizer,
+        return saving.save(self.run, self.model, self.optimizer, self.tokenizer,
                                Position(self.step, 100 * self.step, "cpu", "float32", "highest"), val_loss, keep_last)
 
     @property
