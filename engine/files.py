@@ -15,6 +15,7 @@ from typing import Any
 from engine.config import UserError
 
 MANIFEST = "manifest.json"
+FULL = (28, 122)  # the numbers of the errors for a full disk and a used-up quota
 
 
 def write(path: Path, content: str | bytes) -> None:
@@ -98,7 +99,7 @@ def unwritable(path: Path, error: OSError) -> UserError:
     """The sentence for a full disk, a read-only folder or a missing parent."""
     reason = {28: "the disk is full", 122: "the disk quota is used up", 30: "the filesystem is read-only",
               13: "permission is denied"}.get(error.errno or 0, error.strerror or str(error))
-    remedy = "Free some space" if error.errno in (28, 122) else "Check the path and its permissions"
+    remedy = "Free some space" if error.errno in FULL else "Check the path and its permissions"
     return UserError(f"{path} could not be written: {reason}. {remedy}, or choose another workspace.",
                      where=str(path))
 

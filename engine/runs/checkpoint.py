@@ -86,7 +86,7 @@ def newest(run: Run) -> tuple[Path | None, list[str]]:
     None if the run saved none yet. Raises UserError if it has some and none is whole.
     """
     wrong: list[str] = []
-    for path in sorted((run.path / "checkpoints").glob("step-*"), key=_step, reverse=True):
+    for path in sorted((run.path / "checkpoints").glob("step-*"), key=step_of, reverse=True):
         try:
             return verify(path), wrong
         except UserError as problem:
@@ -110,16 +110,22 @@ def best(run: Run) -> Path:
     return verify(found) if found else last(run)
 
 
+def is_best(run: Run, checkpoint: Path) -> bool:
+    """Whether no other checkpoint that is there has a lower validation loss."""
+    return _best(run.checkpoints) == checkpoint
+
+
 def _best(checkpoints: list[Path]) -> Path | None:
     measured = []
     for path in checkpoints:
         with suppress(UserError):  # a damaged checkpoint must not hide the whole ones
             if (loss := meta(path)["val_loss"]) is not None:
-                measured.append((loss, -_step(path), path))
+                measured.append((loss, -step_of(path), path))
     return min(measured)[2] if measured else None
 
 
-def _step(checkpoint: Path) -> int:
+def step_of(checkpoint: Path) -> int:
+    """The step that the folder is named after; -1 for another name."""
     digits = checkpoint.name.removeprefix("step-")
     return int(digits) if digits.isdigit() else -1
 
@@ -138,7 +144,7 @@ def set_aside(run: Run, found: Path | None) -> list[str]:
     the last that are kept, and whole ones would be deleted in its place. Returns the new names."""
     made = []
     for path in (run.path / "checkpoints").glob("step-*"):
-        if found is not None and _step(path) > _step(found):
+        if found is not None and step_of(path) > step_of(found):
             number, target = 1, path.with_name(f"damaged-{path.name}")
             while target.exists():
                 number += 1
@@ -153,7 +159,7 @@ def tidy(run: Run, keep_last: int, keep_every: int = 0) -> Path | None:
     root, found = run.path / "checkpoints", run.checkpoints
     chosen = _best(found)
     for path in found[:-keep_last]:
-        if path != chosen and not (keep_every and _step(path) % keep_every == 0):
+        if path != chosen and not (keep_every and step_of(path) % keep_every == 0):
             with suppress(OSError):
                 # Renamed first, so that no checkpoint of that name is ever there in part.
                 going = path.replace(root / f".{path.name}.{uuid.uuid4().hex[:8]}")

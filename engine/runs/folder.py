@@ -93,6 +93,9 @@ class Run:
         """Where the run stands, `lost` inferred. A folder without a readable status counts as lost."""
         status = self._read_status()
         if status is None:
+            time.sleep(0.02)  # on a full disk it is written over in place
+            status = self._read_status()
+        if status is None:
             return Status(state="lost", error=f"{self.path / 'status.json'} is missing or damaged.")
         if status.active and not self._alive(status):
             return replace(status, state="lost")
@@ -110,7 +113,8 @@ class Run:
         if status.host and status.host != platform.node():
             return self._beating(status.heartbeat)
         # Between the launch and the worker's first breath nobody holds the lock yet.
-        return self.locked() or (status.state == "queued" and abs(time.time() - status.created) < STALE_SECONDS)
+        return self.locked() or (status.state == "queued" and abs(time.time() - status.created) < STALE_SECONDS
+                                 and (not status.pid or _lives(status.pid)))
 
     def _beating(self, heartbeat: float) -> bool:
         """Whether a worker on another machine shows life: by the clocks, or, since clocks differ and jump, because its
@@ -122,8 +126,16 @@ class Run:
 
     def write_status(self, **changes: Any) -> Status:
         """Replace the status; for the launcher and the worker alone. What is damaged is written anew."""
-        status = replace(self._read_status() or Status(), **changes)
-        files.write_json(self.path / "status.json", asdict(status))
+        status, path = replace(self._read_status() or Status(), **changes), self.path / "status.json"
+        try:
+            files.write_json(path, asdict(status))
+        except UserError as problem:
+            if getattr(problem.__cause__, "errno", None) not in files.FULL or not path.exists():
+                raise
+            # In place, where there is room even so: whoever looks shall read why nothing goes on.
+            data = json.dumps(asdict(status)).encode()
+            with open(path, "r+b", buffering=0) as file:
+                file.write(data.ljust(os.fstat(file.fileno()).st_size))
         return status
 
     # The worker's lock ---------------------------------------------------------------------------
@@ -257,3 +269,14 @@ class Run:
         if status.state in ("failed", "lost"):
             raise UserError(status.error or f"run {self.name} was lost: its worker died. Resume it.", where=self.name)
         return status
+
+
+def _lives(pid: int) -> bool:
+    """Whether there is such a process here, and more of it than the exit code that its parent has not asked for."""
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's, or no Linux
+        return True

@@ -45,6 +45,9 @@ def train(worker: Worker, recipe: Recipe, tokens: Path) -> Path:
     run = worker.run
     begun = _newest(worker)
     position = checkpoint.position(begun) if begun else Position()
+    if begun:
+        _tell_of(worker, begun)
+        checkpoint.tidy(run, recipe.train.keep_last, recipe.train.keep_every)  # a kill may have come before that
     if position.step >= recipe.train.max_steps:
         return checkpoint.best(run)
     used = spent(run)
@@ -104,6 +107,14 @@ def _newest(worker: Worker) -> Path | None:
         worker.event("warning", sentence=f"Training goes on from {found.name}, since {wrong[0]} "
                                          f"What is damaged is now called {', '.join(aside)}.")
     return found
+
+
+def _tell_of(worker: Worker, begun: Path) -> None:
+    """A kill may come between a checkpoint and the event that tells of it."""
+    told, found = worker.run.rows("events")[0], checkpoint.meta(begun)
+    if not any(event.get("kind") == "checkpoint" and event.get("step") == found["step"] for event in told):
+        worker.event("checkpoint", step=found["step"], path=str(begun.relative_to(worker.run.path)),
+                     val_loss=found["val_loss"], best=checkpoint.is_best(worker.run, begun))
 
 
 def settle(worker: Worker, recipe: Recipe, position: Position) -> Position:
