@@ -207,7 +207,7 @@ def main() -> None:
     kills = 12 if asked.small else asked.kills
     with tempfile.TemporaryDirectory() as folder:
         begun = time.monotonic()
-        world = World(asked.work or Path(folder), steps=80 if asked.small else 240)
+        world = World(asked.work or Path(folder), steps=80 if asked.small else 160)
         print(f"seed {asked.seed}; untroubled, the run takes {world.seconds:.1f} s, {world.start_seconds:.1f} s of "
               "them until its first step", flush=True)
         found = campaign(world, kills, asked.seed, asked.at_once, asked.small)

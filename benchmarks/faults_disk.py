@@ -19,8 +19,6 @@ from engine.runs import Run, checkpoint
 from engine.workspace import Workspace
 
 FAKETIME = [*Path("/usr/lib").glob("*/faketime/libfaketime.so.1")]
-CLOCK = "@2026-01-15 12:00:00"
-
 
 @contextmanager
 def _small_disk(world: World, dice: random.Random) -> Iterator[tuple[Run, Path]]:
@@ -98,18 +96,18 @@ def clock(world: World, dice: random.Random) -> list[Row]:
     if not FAKETIME:
         return [("clock jump: not tried, since libfaketime is not installed", 0, 0, "", None)]
     rows = []
-    for cause, day in (("the clock jumps a day ahead", "16"), ("the clock jumps a day back", "14")):
+    for cause, jump in (("the clock jumps a day ahead", "+1d"), ("the clock jumps a day back", "-1d")):
         run, now = world.run(), world.path / f"clock-{dice.randrange(10**6)}"
-        now.write_text(CLOCK)
+        now.write_text("+0")
         amid(world, run, dice, LD_PRELOAD=str(FAKETIME[0]), FAKETIME_TIMESTAMP_FILE=str(now), FAKETIME_NO_CACHE="1",
               DONT_FAKE_MONOTONIC="1", FAKETIME_DONT_FAKE_MONOTONIC="1", NO_FAKE_STAT="1")
-        now.write_text(CLOCK.replace("15", day))
+        now.write_text(jump)
         lost = 0
         while run.locked():
             lost |= run.status().state == "lost"
             time.sleep(0.05)
         moments = [row["time"] for row in told(run, "train/loss")]
-        jumped = max(abs(later - sooner) for sooner, later in pairwise(moments)) > 80_000
+        jumped = any(abs(later - sooner) > 80_000 for sooner, later in pairwise(moments))
         rows.append(outcome(world, cause, run, int(lost), note="" if jumped else "no jump is seen in the rows"))
     return rows
 
