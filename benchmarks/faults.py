@@ -168,10 +168,14 @@ def campaign(world: World, kills: int, seed: int, at_once: int, small: bool) -> 
             queue = [late for task in tried for late in task.result()]
         for task in tasks:
             task.result()
-        others = [pool.submit(each, world, random.Random(dice.random())) for each in
-                  (*faults_disk.FAULTS, *faults_files.FAULTS) if not small or each in SMALL]
-        for task in others:
-            for cause, lost, different, note, seconds in task.result():
+        tried_others = [each for each in (*faults_disk.FAULTS, *faults_files.FAULTS) if not small or each in SMALL]
+        others = [pool.submit(each, world, random.Random(dice.random())) for each in tried_others]
+        for task, each in zip(others, tried_others, strict=True):
+            try:
+                rows = task.result()
+            except Exception as problem:  # a fault of the campaign's own must not hide what it found
+                rows = [(each.__name__, 1, 0, repr(problem), None)]
+            for cause, lost, different, note, seconds in rows:
                 fault = Killed(cause, "")
                 fault.lost, fault.different, fault.note, fault.resume_seconds = lost, different, note, seconds
                 done(fault)

@@ -50,7 +50,7 @@ def damaged(world: World, dice: random.Random) -> list[Row]:
         if again == 2:
             rows.append(outcome(world, "resumed from the checkpoint before a damaged one", run, 0, seconds))
             break
-        while len(run.checkpoints) < 3 and run.status().active:
+        while run.checkpoints[-1] == before and run.status().active:
             time.sleep(0.05)
         world.kill(run)
         world.wait(run)
