@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
@@ -134,9 +135,14 @@ def step_of(checkpoint: Path) -> int:
 
 
 def sweep(run: Run) -> None:
-    """Remove what a kill left of checkpoints that were being written or deleted; for the worker alone."""
+    """Remove what a kill left of checkpoints that were being written or deleted, and of files that were being
+    replaced; for the worker alone."""
     for left in (run.path / "checkpoints").glob(".step-*"):
         shutil.rmtree(left, ignore_errors=True)
+    for left in run.path.glob(".*.json*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > 60:  # else the launcher may be at it
+                left.unlink()
 
 
 def set_aside(run: Run, found: Path | None) -> list[str]:

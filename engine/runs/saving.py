@@ -181,7 +181,10 @@ class Saving:
 
     def _write(self, content: Content) -> tuple[Path, bool, float]:
         begun = time.perf_counter()
-        path, best = write(self.run, content, self.tokenizer, self.train.keep_last, self.train.keep_every)
+        try:
+            path, best = write(self.run, content, self.tokenizer, self.train.keep_last, self.train.keep_every)
+        except OSError as problem:
+            raise files.unwritable(self.run.path, problem) from problem
         return path, best, time.perf_counter() - begun
 
     def _room(self, model: Decoder, optimizer: Optimizer) -> bool:

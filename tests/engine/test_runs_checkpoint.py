@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+
 import pytest
 import torch
 from test_runs_folder import disk_full_after
@@ -124,7 +127,11 @@ def test_what_a_kill_left_half_written_is_swept_away(trained):
     left = trained.run.path / "checkpoints" / ".step-000020.0123abcd"
     (left / "state").mkdir(parents=True)
     (left / "meta.json").touch()
+    for name, age in ((".status.json.0123abcd", 90), (".status.json.4567abcd", 0)):
+        (trained.run.path / name).touch()
+        os.utime(trained.run.path / name, (time.time() - age,) * 2)
     checkpoint.sweep(trained.run)
+    assert [path.name for path in trained.run.path.glob(".*")] == [".status.json.4567abcd"], "it may be in use"
     assert [p.name for p in (trained.run.path / "checkpoints").iterdir()] == ["step-000010"]
 
 
