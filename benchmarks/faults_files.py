@@ -41,20 +41,19 @@ def damaged(world: World, dice: random.Random) -> list[Row]:
             shutil.rmtree(newest)
             newest.mkdir()
         else:
-            newest = checkpoint.last(run)
             path = dice.choice(sorted(path for path in newest.rglob("*") if path.is_file()))
             path.write_bytes(_flipped(path.read_bytes(), dice))
         begun = time.monotonic()
         world.resume(run)
-        seconds = world.until_trains(run, checkpoint.position(before).step, begun)
+        seconds = world.until_trains(run, checkpoint.step_of(before), begun)
         if again == 2:
             rows.append(outcome(world, "resumed from the checkpoint before a damaged one", run, 0, seconds))
             break
-        while run.checkpoints[-1] == before and run.status().active:
-            time.sleep(0.05)
+        while checkpoint.last(run) == before and run.status().active:
+            time.sleep(0.1)
         world.kill(run)
         world.wait(run)
-        before = run.checkpoints[-2]
+        before, newest = run.checkpoints[-2:]
     return rows
 
 

@@ -212,8 +212,8 @@ def checkpoints(feed: Feed) -> Markup:
                "</table>", rows) if told else txt('<p class="line">None yet.</p>')
 
 
-def _moment(seconds: float | None) -> str:
-    if seconds is None:
+def _moment(seconds: Any) -> str:
+    if not isinstance(seconds, int | float):
         return "–"
     return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
