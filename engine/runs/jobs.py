@@ -103,6 +103,14 @@ def lr_range(worker: Worker, recipe: Recipe) -> Recipe:
     return recipe
 
 
+@JOBS.add("sweep")
+def sweep(worker: Worker, recipe: Recipe) -> Recipe:
+    from engine.runs.sweep import sweep as search
+
+    search(worker, recipe)
+    return recipe
+
+
 def _dataset(worker: Worker, recipe: Recipe) -> Path:
     from engine.corpus.pipeline import curate as make
 
