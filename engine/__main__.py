@@ -112,7 +112,8 @@ def sweep(arguments: argparse.Namespace) -> int:
     recipe = Recipe.load(arguments.recipe).override(*arguments.changes)
     check(recipe)
     print(f"{recipe.sweep.trials} trials, one after the other, of {recipe.train.max_steps:,} steps each")
-    return tries("sweep", "sweep")(arguments)
+    arguments.changes += [f"name={recipe.name}-sweep", "jobs=[sweep]"]
+    return starts()(arguments)
 
 
 def takes_run(command: argparse.ArgumentParser) -> None:

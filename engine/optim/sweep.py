@@ -68,7 +68,7 @@ class SweepConfig(Config):
     """Many trainings with other settings, to find good ones. Each trial is a run of its own."""
 
     vary: tuple[str, ...] = setting((), "Settings to vary, one a line: optim.lr=log:1e-4:1e-2, model.num_layers="
-                                        "int:2:8, train.micro_batch_size=8,16,32; a third number is a range's points in a grid")
+                                        "int:2:8, train.micro_batch_size=8,16; a third number counts a grid's points")
     sampler: Literal["tpe", "random", "grid"] = setting(
         "tpe", "Who chooses: tpe learns from the trials before (Bergstra et al. 2011), random doesn't, grid tries all")
     num_trials: int = setting(20, "Trials to make; a grid makes all of its own", ge=1, le=10_000)
