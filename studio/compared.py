@@ -94,8 +94,8 @@ def standings(feeds: Sequence[Feed], metric: str) -> Markup:
         return found[0] if found else float("inf")
 
     rows = join(txt(
-        '<tr><td><button type="button" class="pickrun" data-press="pick:{0}"><i style="background:{1}"></i>{0}</button>'
-        '</td><td>{2}</td><td class="num">{3}</td><td class="num">{4}</td><td class="num">{5}</td>'
+        '<tr><td><button type="button" class="pickrun" data-press="first:{0}"><i style="background:{1}"></i>{0}'
+        '</button></td><td>{2}</td><td class="num">{3}</td><td class="num">{4}</td><td class="num">{5}</td>'
         '<td class="num">{6}</td><td class="num">{7}</td></tr>',
         feed.run.name, run_colour(places[feed.run.name]), feed.status.state,
         number(found[0]) if (found := feed.best(metric)) else "–",

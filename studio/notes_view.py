@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import panel_material_ui as pmui
@@ -35,7 +36,8 @@ class NotesView(Viewer):
         super().__init__(**params)
         self.session = session
         self.run: Run | None = None
-        self.shown = Fragment(on_press=lambda what: self._edit())
+        self.on_tag: Callable[[str], None] = lambda tag: None  # what a press on a tag does
+        self.shown = Fragment(on_press=self._pressed)
         self.text = pmui.TextAreaInput(label="Notes, in Markdown", rows=4, auto_grow=True, max_rows=16, size="small",
                                        sizing_mode="stretch_width", margin=0)
         self.tags = pmui.TextInput(label="Tags, with commas between", size="small", margin=0,
@@ -63,6 +65,13 @@ class NotesView(Viewer):
                    "</span>{}</button>", "Edit notes" if noted != Notes() else "Add notes or tags")
         self.shown.html = txt('<div class="noteline">{}{}</div>{}', tags(noted.tags), edit,
                               rendered(noted.text) if noted.text else "")
+
+    def _pressed(self, what: str) -> None:
+        verb, _, tag = what.partition(":")
+        if verb == "tag":
+            self.on_tag(tag)
+        else:
+            self._edit()
 
     def _edit(self) -> None:
         noted = self._seen or Notes()
