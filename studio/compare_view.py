@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from studio.views import Fragment, Markup, card, empty, press, txt
 from studio.watch import WATCH, Feed
 
 FIRST = ("val/loss", "train/loss", "val/bits_per_byte")
-SOON_MILLISECONDS = 100  # until the next look, while a history is still being read
+SOON_MILLISECONDS, SOON_SECONDS = 100, 2.0  # until the next look, while histories are read, and for how long so soon
 
 
 class CompareView(Viewer):
@@ -44,7 +45,8 @@ class CompareView(Viewer):
         self.standings, self.differences = Fragment(on_press=on_press), Fragment()
         self._reading, self._known = Latest(), dict[str, Asked]()
         self._told: Any = None
-        self._soon = False
+        self._many = False
+        self._soon, self._begun = False, 0.0
         dials = pmui.FlexBox(self.metric, self.axis, self.smoothing, self.log, margin=0, gap="10px 18px",
                              align_items="center", sizing_mode="stretch_width")
         self._view = stack(card(self.head, dials, self.legend, self.nothing, self.crowd),
@@ -55,33 +57,45 @@ class CompareView(Viewer):
     def __panel__(self) -> Viewable:
         return self._view
 
-    def look(self, names: Sequence[str]) -> None:
-        """Compare these runs; with fewer than two there is nothing to see."""
+    def look(self, names: Sequence[str], *, many: bool = True) -> None:
+        """Compare these runs; with fewer than two there is nothing to see, but `many` may be chosen any moment."""
+        self._many = many
         if list(names) != self.names:
             self.names, self._told = list(names), None
             self._view.visible = len(self.names) > 1
-        self.tick()
+            self._begun = time.monotonic()
+            if self._view.visible:
+                self._draw()
+                self._again()
 
     def tick(self) -> None:
         """Show what is new, and whatever has been read of a long history."""
         if len(self.names) < 2:
+            if self._many:
+                self.crowd.prepare()
             return
+        feeds = self._draw()
+        unread = sum(not feed.ready for feed in feeds)
+        if not unread and self.crowd.drawn:  # curves first
+            self._reading.ask(tuple(self.names), lambda: asked([feed.run for feed in feeds]))
+        if (answer := self._reading.answer()) and answer[0]:
+            self._known = answer[0]
+        seen = (self.metric.value, -(-unread // 10), len(self._known), [feed.version for feed in feeds])
+        if seen != self._told:
+            self._told = seen
+            self._words(feeds, unread)
+        if unread or self._reading.busy:
+            self._again()
+
+    def _draw(self) -> list[Feed]:
+        """The curves, of what is read."""
         root = self.session.workspace.place("runs")
         feeds = [WATCH.follow(Run(root / name)) for name in self.names]
         self._choices(feeds)
         flops = {name: each[1] for name, each in self._known.items()}
         self.crowd.update(feeds, self.metric.value, axis=AXES[self.axis.value], smoothing=self.smoothing.value,
                           log=self.log.value, flops=flops)
-        unread = sum(not feed.ready for feed in feeds)
-        self._reading.ask(tuple(self.names), lambda: asked([feed.run for feed in feeds]))
-        if (answer := self._reading.answer()) and answer[0]:
-            self._known = answer[0]
-        seen = (self.metric.value, unread, len(self._known), [feed.version for feed in feeds])
-        if seen != self._told:
-            self._told = seen
-            self._words(feeds, unread)
-        if (unread or self._reading.busy) and not self._soon:
-            self._again()
+        return feeds
 
     def _words(self, feeds: Sequence[Feed], unread: int) -> None:
         reading = txt('<p class="line">Reading {} more…</p>', unread) if unread else ""
@@ -112,7 +126,8 @@ class CompareView(Viewer):
 
     def _again(self) -> None:
         """Look again soon: half a second is long when a hundred histories are read in one."""
-        if pn.state.curdoc is None or pn.state.curdoc.session_context is None:
+        if pn.state.curdoc is None or pn.state.curdoc.session_context is None or self._soon or (
+                time.monotonic() - self._begun > SOON_SECONDS):
             return
         self._soon = True
 

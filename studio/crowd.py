@@ -22,7 +22,8 @@ from studio.watch import Feed
 
 AXES = {"Steps": "step", "Tokens": "tokens", "Minutes": "time", "FLOPs": "flops", "kWh": "kwh"}
 FORMATS = {"step": "0,0", "tokens": "0.[0]a", "time": "0,0.[0]"}
-POINTS_IN_ALL, MOST, FEWEST = 30_000, 1500, 200  # of a screen; a browser pans that many without a stutter
+POINTS_IN_ALL, MOST, FEWEST = 20_000, 1500, 200  # of a screen; a browser pans that many without a stutter
+CLOSER, FARTHER = 0.6, 1.7  # so much narrower or wider may a window get before it is drawn anew
 FAINT = 6       # so many runs show what was measured behind the average
 DOTTED = 3_000  # so many points are marked
 
@@ -50,13 +51,11 @@ class Crowd(Viewer):
         """Show a metric of the feeds, whatever of it is there; `flops` is what a token of each run costs."""
         flops = flops or {}
         here = [feed for feed in feeds if feed.ready and metric in feed.series]
-        seen = (metric, axis, smoothing, log, self.window, len(flops),
+        seen = (metric, axis, smoothing, log, self.window, axis == "flops" and len(flops),
                 [(feed.run.name, feed.version, feed.anew) for feed in here])
         if seen == self._seen:
             return
-        if axis != self._axis:
-            self._axis, self.window = axis, None  # a window in steps is none in minutes
-            self._build()
+        self.prepare(axis)
         self._seen = (*seen[:4], self.window, *seen[5:])
         self._scale(log, metric)
         points = int(np.clip(POINTS_IN_ALL // max(1, len(here)), FEWEST, MOST))
@@ -64,7 +63,8 @@ class Crowd(Viewer):
         places = {feed.run.name: place for place, feed in enumerate(feeds)}
         for feed in here:
             name = feed.run.name
-            key = (metric, axis, smoothing, self.window, feed.version, feed.anew, points, flops.get(name))
+            key = (metric, axis, smoothing, self.window, feed.version, feed.anew, points,
+                   axis == "flops" and flops.get(name))
             if self._columns.get(name, (None,))[0] != key:
                 self._columns[name] = (key, *self._of(feed, metric, axis, smoothing, points, flops.get(name, 0.0),
                                                       len(here) <= FAINT))
@@ -80,16 +80,22 @@ class Crowd(Viewer):
         if not self._view.objects:
             self._view[:] = [pn.pane.Bokeh(self.figure, sizing_mode="stretch_width", height=self.height, margin=0)]
 
+    def prepare(self, axis: str = "step") -> None:
+        """Make the figure of an axis, if it isn't made."""
+        if axis != self._axis:
+            self._axis, self.window = axis, None  # a window in steps is none in minutes
+            self._build()
+
     def _of(self, feed: Feed, metric: str, axis: str, smoothing: float, points: int,
             flops: float, faint: bool) -> tuple[Columns, Columns]:
-        """What stands faintly behind (what was measured) and the line, inside the window and as far again to both
-        sides, for panning."""
+        """What stands faintly behind (what was measured) and the line, inside the window and half as far again to
+        both sides, for panning."""
         series = feed.series[metric]
         x, y = where(feed, metric, axis, flops), series.values
         window = None
         if self.window is not None:
-            width = self.window[1] - self.window[0]
-            window, points = (self.window[0] - width, self.window[1] + width), 3 * points
+            margin = (self.window[1] - self.window[0]) / 2
+            window, points = (self.window[0] - margin, self.window[1] + margin), 2 * points
         if not smoothing:
             return NOTHING, downsample(x, y, window, points)
         return (downsample(x, y, window, points) if faint else NOTHING,
@@ -153,11 +159,17 @@ class Crowd(Viewer):
                                           else NumeralTickFormatter(format="0.[000]a"))
 
     def _zoomed(self, event: RangesUpdate) -> None:
+        """Draw anew what is looked at when it leaves what was drawn, or when it is much closer or farther."""
         if event.x0 is None or event.x1 is None:
             return
         ends = [(column[0], column[-1]) for column in self._parts["bold"]["cds"].data["xs"] if len(column)]
-        inside = self.window is not None or any(event.x0 > a or event.x1 < b for a, b in ends)
-        self._look((event.x0, event.x1) if inside else None)
+        if not ends:
+            return
+        first, last = min(a for a, _ in ends), max(b for _, b in ends)
+        width = self.window[1] - self.window[0] if self.window else last - first
+        covered = self.window is None or (event.x0 >= first and event.x1 <= last)
+        if not covered or not CLOSER <= (event.x1 - event.x0) / max(1e-12, width) <= FARTHER:
+            self._look((event.x0, event.x1))
 
     def _look(self, window: tuple[float, float] | None) -> None:
         self.window = window  # the next tick draws it

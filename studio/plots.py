@@ -50,6 +50,11 @@ class Smooth:
         """The average at each of the values, of which those from before are remembered."""
         if len(values) < len(self._seen):
             self._mean, self._mass, self._seen = 0.0, 0.0, np.empty(0)
+        if not len(self._seen) and np.isfinite(values).all() and len(values):  # a history: all at once
+            self._seen = ema(values, self.weight)
+            self._mass = 1 - self.weight ** len(values)
+            self._mean = self._seen[-1] * self._mass
+            return self._seen
         fresh, weight = [], self.weight
         mean, mass = self._mean, self._mass
         for value in values[len(self._seen):].tolist():
@@ -65,7 +70,7 @@ def ema(values: np.ndarray, weight: float) -> np.ndarray:
     """What `Smooth` gives, of a whole history at once: in blocks, each by one cumulative sum, 30 times as fast."""
     good = np.isfinite(values)
     if weight <= 0 or not good.any():
-        return values
+        return values.copy()
     if not good.all():
         found = np.full(len(values), np.nan)
         found[good] = ema(values[good], weight)
@@ -94,9 +99,9 @@ def averaged(x: np.ndarray, y: np.ndarray, weight: float, window: tuple[float, f
     size = -(-len(y) // BINS) if len(y) else 1
     if size > 1:
         starts = np.arange(0, len(y), size)
-        counts = np.diff([*starts, len(y)])
+        counts = np.diff(starts, append=len(y))
         x, y = x[starts + counts - 1], np.add.reduceat(y, starts) / counts
-    return x, ema(y, weight**size)
+    return x, ema(y, weight**size) if weight**size > 1e-3 else y  # nothing is left of the neighbour before
 
 
 def curves(lines: dict[str, dict[str, Any]], *, xlabel: str, ylabel: str, height: int, log: bool = False) -> hv.Overlay:

@@ -92,7 +92,7 @@ class Runs(Page):
 
     def _look(self) -> None:
         chosen = self._selected()
-        self.compared.look(chosen)
+        self.compared.look(chosen, many=len(self.names) > 1)
         self.watched.look(chosen[:1])
         self._listed = 0.0
 
