@@ -23,6 +23,7 @@ from engine.runs.folder import START, Cursor, Run
 
 CACHE = "columns.bin"
 WORTH_BYTES = 1 << 20  # a shorter history is read as fast
+MOST_HEAD_BYTES = 1 << 20
 MARK_BYTES = 64        # of the history's end, to know it again
 AXES = ("step", "tokens", "time")
 
@@ -143,7 +144,7 @@ def _kept(run: Run) -> tuple[list[Rows], Cursor]:
     try:
         with open(path, "rb") as file:
             size = int.from_bytes(file.read(8), "little")
-            head = json.loads(file.read(size))
+            head = json.loads(file.read(min(size, MOST_HEAD_BYTES)))
         if head["version"] != 1 or head["inode"] != (run.path / "metrics.jsonl").stat().st_ino:
             return [], START
         if head["mark"] != _mark(run, head["offset"]):
