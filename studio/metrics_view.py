@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import panel_material_ui as pmui
 from panel.viewable import Viewable, Viewer
 
 from engine import files
+from engine.config import UserError
 from engine.runs import Run, tables
+from engine.runs.launch import PROJECT
 from studio.background import Background
 from studio.layout import actions, button, stack
 from studio.session import Session
 from studio.texts import Text, path
 from studio.views import Markup, banner, join, txt
-
-TENSORBOARD = "TensorBoard"
 
 
 class MetricsView(Viewer):
@@ -69,7 +72,18 @@ class MetricsView(Viewer):
     def _tensorboard(self) -> None:
         run = self.run
         if run is not None:
-            self._work.begin(lambda: tables.to_tensorboard(run))
+            self._work.begin(lambda: write_tensorboard(run))
+
+
+def write_tensorboard(run: Run) -> Path:
+    """The metrics as TensorBoard's event files, by a process of its own: the library that writes them imports torch."""
+    done = subprocess.run(
+        [sys.executable, "-m", "engine", "metrics", run.name, "--tensorboard", "--workspace",
+         str(run.path.parent.parent)], capture_output=True, text=True, stdin=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))})
+    if done.returncode:
+        raise UserError(done.stderr.strip().removeprefix("studio: ") or "TensorBoard's files could not be written.")
+    return run.path / "tensorboard"
 
 
 def write_csv(run: Run) -> Path:

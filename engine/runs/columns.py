@@ -94,9 +94,9 @@ def _parsed(data: bytes, *, strict: bool = True) -> list[Rows]:
         if "/" in name:
             kinds.setdefault(np.packbits(present[name]).tobytes(), []).append(name)
     found = []
-    for names in kinds.values():
-        chosen = present[names[0]]
-        found.append(Rows(where[:, chosen], {name: numbers[name][chosen] for name in names}))
+    for alike in kinds.values():
+        chosen = present[alike[0]]
+        found.append(Rows(where[:, chosen], {name: numbers[name][chosen] for name in alike}))
     return found
 
 

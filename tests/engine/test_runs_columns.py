@@ -27,7 +27,8 @@ def made(first, last):
         facts = {"step": step, "time": step / 3, "tokens": 7 * step}
         # A whole number among fractions, a value that is no number, and a metric that is there now and then.
         rows.append({**facts, "train/loss": 5 if step % 9 == 0 else 5 - step / 100,
-                     "train/grad_norm": math.nan if step == 30 else 0.5, **({"train/skipped": 1} if step == 40 else {})})
+                     "train/grad_norm": math.nan if step == 30 else 0.5,
+                     **({"train/skipped": 1} if step == 40 else {})})
         if step % 10 == 0:
             rows.append({**facts, "val/loss": 4 - step / 100, "note": "words"})
     return rows
@@ -79,8 +80,7 @@ def test_columns_hold_what_the_rows_say(run):
 def test_a_line_that_a_kill_cut_costs_no_other_line(run):
     with open(run.path / "metrics.jsonl", "a") as file:
         file.write('{"step": 61, "tra\n[1]\n{"step": 62, "train/loss": 1.0}\n{"step": 63, "train/lo')
-    (run.path / "metrics.jsonl").read_text()
-    found, cursor = columns.history(run)
+    found, _ = columns.history(run)
     assert series(found)["train/loss"][0][-2:] == [60, 62]
     assert series(found)["val/loss"] == of_rows_without_lists(run)["val/loss"]
     with open(run.path / "metrics.jsonl", "a") as file:

@@ -160,7 +160,7 @@ def test_a_run_that_was_lost_with_the_machine_is_resumed_but_not_for_ever(worksp
     turns.turn(workspace)
     turns.turn(workspace)
     assert asleep[turns.TRIES:] == ["after"]
-    assert "died 3 times" in [e["sentence"] for e in run.rows("events")[0] if e["kind"] == "warning"][0]
+    assert "died 3 times" in next(e["sentence"] for e in run.rows("events")[0] if e["kind"] == "warning")
     assert after.status().state == "queued"
 
 
@@ -207,8 +207,8 @@ def test_the_command_line_adds_moves_holds_and_removes(workspace, asleep, capsys
 def test_the_process_does_its_work_alone_and_a_killed_one_is_followed_by_the_next(workspace, monkeypatch):
     """Two runs that fail at once, since their corpus is nowhere: what is tried is the queue."""
     monkeypatch.setattr(queue, "wake", lambda workspace: None)
-    first, second = (runs.enqueue(Recipe().override(f"name={name}", "jobs=[curate]", "corpus.sources=[{path: nowhere}]"),
-                                  workspace) for name in ("first", "second"))
+    recipe = Recipe().override("jobs=[curate]", "corpus.sources=[{path: nowhere}]")
+    first, second = (runs.enqueue(recipe.override(f"name={name}"), workspace) for name in ("first", "second"))
     command = [sys.executable, "-m", "engine", "queue", "work"]
     process = subprocess.Popen(command, start_new_session=True)
     until = time.monotonic() + 60

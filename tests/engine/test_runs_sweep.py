@@ -1,4 +1,4 @@
-"""Sweeps: ranges as they are typed, trials that are runs, hopeless ones cut short, and a search that a kill can't change."""
+"""Sweeps: ranges as they are typed, trials that are runs, hopeless ones cut short, a search that no kill changes."""
 
 from __future__ import annotations
 
@@ -36,17 +36,18 @@ def test_ranges_are_read_as_typed(text, grid):
                                   "model.num_layers=int:1.5:3", "optim.lr=log:1:x", "optim.lr=float:1:2:1",
                                   "optim.lr=1:2:3:4", "optim.lr=log:1:inf"])
 def test_what_is_no_range_says_how_to_write_one(text):
-    with pytest.raises(UserError, match="log:1e-4:1e-2|must go from"):
+    with pytest.raises(UserError, match=r"log:1e-4:1e-2|must go from"):
         Range.read(text)
     with pytest.raises(UserError, match=r"sweep\.vary"):
         Recipe().override(f"sweep.vary=['{text}']")
 
 
 def test_a_grid_crosses_all_values_and_its_size_is_known_before():
-    sweep = SweepConfig(vary=("optim.lr=1e-3,1e-2", "optim.kind=adamw,muon", "model.num_layers=int:2:4"), sampler="grid")
+    vary = ("optim.lr=1e-3,1e-2", "optim.kind=adamw,muon", "model.num_layers=int:2:4")
+    sweep = SweepConfig(vary=vary, sampler="grid")
     assert sweep.trials == len(sweep.combinations) == 12
     assert len({tuple(each.items()) for each in sweep.combinations}) == 12
-    assert list(sweep.combinations[0])[0] == "optim.kind", "another kind leaves the old one's settings behind"
+    assert next(iter(sweep.combinations[0])) == "optim.kind", "another kind leaves the old one's settings behind"
     assert SweepConfig(vary=("optim.lr=1e-3,1e-2",)).trials == 20
 
 
