@@ -47,12 +47,13 @@ def tokenize(worker: Worker, recipe: Recipe) -> Recipe:
 
 @JOBS.add("train")
 def train(worker: Worker, recipe: Recipe) -> Recipe:
-    from engine.runs import trainer
+    from engine.runs import columns, trainer
 
     tokens = _tokens(worker, recipe)
     recipe = _with_vocabulary(worker, recipe)
     checkpoint = trainer.train(worker, recipe, tokens)
     worker.keep(checkpoint=_relative(worker, checkpoint))
+    columns.history(worker.run)  # whoever opens it finds its columns
     return recipe
 
 
@@ -102,6 +103,14 @@ def lr_range(worker: Worker, recipe: Recipe) -> Recipe:
     tokens = _tokens(worker, recipe)
     recipe = _with_vocabulary(worker, recipe)
     test(worker, recipe, tokens)
+    return recipe
+
+
+@JOBS.add("sweep")
+def sweep(worker: Worker, recipe: Recipe) -> Recipe:
+    from engine.runs.sweep import sweep as search
+
+    search(worker, recipe)
     return recipe
 
 
