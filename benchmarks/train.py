@@ -246,8 +246,9 @@ def memory(asked: argparse.Namespace) -> None:
     print(f"\n{asked.size} with a vocabulary of {asked.vocabulary:,}, each in a process of its own:\n\n"
           "| loss | s a step | peak GiB |\n|---|---|---|")
     for form, words in (("whole", "all logits at once"), ("pieces", "by pieces")):
-        made = subprocess.run([sys.executable, __file__, "--size", asked.size, "--vocabulary", str(asked.vocabulary),
-                               "--rows", str(asked.rows), "--alone", form], capture_output=True, text=True, check=True).stdout.split()
+        command = [sys.executable, __file__, "--size", asked.size, "--vocabulary", str(asked.vocabulary),
+                   "--rows", str(asked.rows), "--alone", form]
+        made = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
         print(f"| {words} | {float(made[0]):.2f} | {float(made[1]):.2f} |", flush=True)
 
 
