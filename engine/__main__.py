@@ -190,17 +190,7 @@ def list_runs(arguments: argparse.Namespace) -> int:
 
 
 def verify(arguments: argparse.Namespace) -> int:
-    from engine.runs import checkpoint
-
-    run, damaged = runs.find(arguments.name, Workspace(arguments.workspace)), 0
-    for path in sorted((run.path / "checkpoints").glob("step-*"), key=checkpoint.step_of):
-        try:
-            checkpoint.verify(path)
-            print(f"{path.name} is whole")
-        except UserError as problem:
-            damaged += 1
-            print(f"{path.name}: {problem.sentence}")
-    return 1 if damaged else 0
+    return terminal.print_checkpoints(runs.find(arguments.name, Workspace(arguments.workspace)))
 
 
 def takes_bundle(command: argparse.ArgumentParser) -> None:

@@ -45,6 +45,7 @@ def train(worker: Worker, recipe: Recipe, tokens: Path) -> Path:
     shorter than a context, for checkpoints of which none is whole, for a full disk, and for a loss that is
     no longer a number.
     """
+    worker.heed()  # the libraries took seconds to load, which a scheduler's grace may not last for
     run = worker.run
     begun = _newest(worker)
     position = checkpoint.position(begun) if begun else Position()
