@@ -236,9 +236,9 @@ def one_step(asked: argparse.Namespace) -> None:
     step = plain_loop(model, whole if asked.alone == "whole" else ours(), "float32")
     batch = torch.randint(asked.vocabulary, (asked.rows, context + 1))
     for _ in range(2):
-        begun = time.perf_counter()
+        begun = clock()
         step(batch)
-        took = time.perf_counter() - begun
+        took = clock() - begun
     print(f"{took} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}")
 
 
@@ -246,8 +246,9 @@ def memory(asked: argparse.Namespace) -> None:
     print(f"\n{asked.size} with a vocabulary of {asked.vocabulary:,}, each in a process of its own:\n\n"
           "| loss | s a step | peak GiB |\n|---|---|---|")
     for form, words in (("whole", "all logits at once"), ("pieces", "by pieces")):
-        made = subprocess.run([sys.executable, __file__, "--size", asked.size, "--vocabulary", str(asked.vocabulary),
-                               "--rows", str(asked.rows), "--alone", form], capture_output=True, text=True, check=True).stdout.split()
+        command = [sys.executable, __file__, "--size", asked.size, "--vocabulary", str(asked.vocabulary),
+                   "--rows", str(asked.rows), "--alone", form, *["--busy"] * asked.busy]
+        made = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
         print(f"| {words} | {float(made[0]):.2f} | {float(made[1]):.2f} |", flush=True)
 
 
