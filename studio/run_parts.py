@@ -15,7 +15,7 @@ from studio.views import Markup, age, banner, bar, chip, duration, icon, join, n
 from studio.watch import Feed, Line
 
 JOB_WORDS = {"probe": "Measure a few steps", "curate": "Clean the text", "tokenize": "Make tokens", "train": "Train",
-             "evaluate": "Evaluate", "export": "Export", "lr_range": "Find a learning rate"}
+             "evaluate": "Evaluate", "export": "Export", "lr_range": "Find a learning rate", "sweep": "Sweep"}
 LOST = "The process behind this run is gone: the machine was restarted, or it was killed. What it saved is here."
 
 
@@ -30,15 +30,16 @@ def _listed(line: Line, selected: Sequence[str]) -> Markup:
     style = txt(' style="--run:{}"', run_colour(list(selected).index(line.name))) if drawn else Markup("")
     facts = [f"val loss {number(line.val_loss)}"] if line.val_loss is not None else []
     facts.append(age(status.created) if status.created else "")
+    tagged = join(txt('<span class="tag">#{}</span>', tag) for tag in line.noted.tags)
     compare = "" if main else txt(
         '<button type="button" class="tick {}" data-press="compare:{}" aria-pressed="{}" '
         'title="Compare with the selected run"{}>{}</button>', "on" if drawn else "", line.name,
         "true" if drawn else "false", style, icon("check_box" if drawn else "add_chart"))
     progress = bar(status.step, status.of) if status.state in ("running", "stopping", "paused") else ""
     return txt('<div class="run {}" role="listitem"><button type="button" class="pick" data-press="pick:{}" '
-               'aria-current="{}"><span class="name">{}</span>{}<span class="facts">{}</span>{}</button>{}</div>',
+               'aria-current="{}"><span class="name">{}</span>{}<span class="facts">{}{}</span>{}</button>{}</div>',
                "main" if main else "", line.name, "true" if main else "false", line.name, chip(status.state),
-               " · ".join(filter(None, facts)), progress, compare)
+               " · ".join(filter(None, facts)), tagged, progress, compare)
 
 
 def head(feed: Feed, *, watch: bool = False, alone: bool = False) -> Markup:
@@ -86,7 +87,7 @@ def act(session: Session, run: Run, what: str) -> None:
     elif what == "trash":
         where = session.attempt(runs.trash, run, session.workspace)
         if where is not None:
-            session.notify(f"{run.name} lies in {where}.")
+            session.notify(f"{run.name} is in the trash now; it can be brought back below the list.")
             session.param.update(run="", others="")
 
 
@@ -200,13 +201,22 @@ def checkpoints(feed: Feed) -> Markup:
     kept = {path.name for path in feed.run.checkpoints}
     measured = [event for event in told if isinstance(event.get("val_loss"), (int, float))]
     best = min(measured, key=lambda event: event["val_loss"], default={})
-    rows = join(txt('<tr><td class="num">{}</td><td class="num">{}</td><td>{}</td><td class="mono">{}</td></tr>',
+    rows = join(txt('<tr><td class="num">{}</td><td class="num">{}</td><td>{}</td><td class="num">{}</td>'
+                    '<td class="num">{}</td><td class="mono">{}</td></tr>',
                     number(event.get("step")), number(event.get("val_loss")),
                     "best" if event.get("step") == best.get("step") else "",
+                    _moment(event.get("stall_seconds")), _moment(event.get("write_seconds")),
                     event.get("path") if str(event.get("path")).rsplit("/", 1)[-1] in kept else "replaced by newer")
                 for event in reversed(told[-40:]))
-    return txt('<table><tr><th class="num">step</th><th class="num">validation loss</th><th></th><th>folder</th></tr>{}'
+    return txt('<table><tr><th class="num">step</th><th class="num">validation loss</th><th></th>'
+               '<th class="num">training stood still</th><th class="num">written in</th><th>folder</th></tr>{}'
                "</table>", rows) if told else txt('<p class="line">None yet.</p>')
+
+
+def _moment(seconds: Any) -> str:
+    if not isinstance(seconds, int | float):
+        return "–"
+    return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def resolved(feed: Feed) -> Markup:
