@@ -1,13 +1,13 @@
 """What happens between two optimizer steps: rows, validation, samples, checkpoints, and what viewers asked for.
 
 Signals and request files only set flags; they are looked at here, where the weights, the optimizer and
-the position agree, so that whatever is saved can be resumed exactly.
+the position agree, so that whatever is saved can be resumed exactly. Several ranks first agree on what was asked of
+any of them, so that all do the same; the first alone writes.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import resource
 import signal
 import threading
@@ -25,12 +25,13 @@ from engine.model.generate import generate
 from engine.optim.averages import evaluated
 from engine.progress import Stopped
 from engine.recipe import Recipe
-from engine.runs import checkpoint
+from engine.runs import checkpoint, strategy
 from engine.runs.checkpoint import Position
 from engine.runs.doctor import Doctor
 from engine.runs.energy import Meter
 from engine.runs.metrics import Metrics
 from engine.stages.base import NotFinite, Stage
+from engine.stages.ranks import sharded
 from engine.tokens import tokenizer as bpe
 from engine.tokens.batches import TokenData
 from engine.tokens.shards import bits_per_byte
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 LOG_SECONDS = 10.0
 PAUSE_SECONDS = 0.1
+ASKED = ("stop", "pause", "checkpoint", "sample")  # what can be asked of a training
 
 
 class Boundary(lightning.Callback):
@@ -50,6 +52,7 @@ class Boundary(lightning.Callback):
         self.worker, self.run, self.recipe, self.stage, self.data = worker, worker.run, recipe, stage, data
         self.tokenizer_path, self.tokenizer = tokenizer, bpe.load(tokenizer)
         self.position, self.begun = position, begun
+        self.ranks, self.bad = stage.ranks, 0  # a step that was not finite, which the others must hear of
         self.metrics = Metrics(self.run, position.tokens)
         self.meter, self.doctor = meter, doctor
         self.seen = self.saved = position.step
@@ -64,6 +67,7 @@ class Boundary(lightning.Callback):
         self.worker.tell(self.position.step, self.recipe.train.max_steps, "first step")
         if self.begun:
             checkpoint.restore_optimizer(self.begun, trainer.optimizers[0])
+            strategy.scatter(trainer.optimizers[0])
         else:
             # What would fail at the first validation, such as memory, fails now.
             self.stage.validate(islice(self.data.val_dataloader(), 2))
@@ -88,11 +92,14 @@ class Boundary(lightning.Callback):
         samples = "sample" in asked or (train.sample_every and (ends or step % train.sample_every == 0))
         if self.metrics.add(self.stage.last) or validates or samples or asked:
             self._write(step)
+        if self.ranks.size == 1 or validates or samples or asked:
+            self._refuse(*self.ranks.most(self.bad))
         if not (validates or samples or asked):
             return
         with evaluated(trainer.optimizers[0]):
             val_loss = self._validate() if validates else None
-            if validates and not last and train.patience and self.doctor.stale >= train.patience:
+            stale = self.ranks.most(self.doctor.stale)[0] if validates else 0
+            if validates and not last and train.patience and stale >= train.patience:
                 ends, trainer.should_stop = True, True
                 self._advise(step, "early stop", f"Training ended at step {step} of {train.max_steps}: the last "
                              f"{train.patience} validations were no better than the best one before (train.patience).")
@@ -106,6 +113,7 @@ class Boundary(lightning.Callback):
             self.meter.go_on()
         if saves or ends or stops or "checkpoint" in asked:
             self._save(trainer.optimizers[0], val_loss, must=ends or stops)
+        self.ranks.wait()
         if stops:
             raise Stopped
         self._go_on()
@@ -116,20 +124,23 @@ class Boundary(lightning.Callback):
     # Inside ---------------------------------------------------------------------------------------
 
     def _asked(self) -> set[str]:
-        """What viewers asked for since the last boundary. A stop in the last step is for the job after this one."""
-        try:
-            there = os.listdir(self.run.path / "requests")  # one system call a step
-        except FileNotFoundError:
-            return set()
+        """What was asked of any rank since the last boundary. A stop in the last step is for the job after this one."""
         last = self.seen == self.recipe.train.max_steps
-        return {kind for kind in there if kind in ("stop", "pause", "checkpoint", "sample")
-                and self.run.requested(kind, take=not (last and kind == "stop"))}
+        there = {kind for kind in self.run.requests() if kind in ASKED
+                 and self.run.requested(kind, take=not (last and kind == "stop"))}
+        *agreed, bad = self.ranks.most(*(kind in there for kind in ASKED), self.bad)
+        self._refuse(bad)
+        return {kind for kind, asked in zip(ASKED, agreed, strict=True) if asked}
+
+    def _refuse(self, bad: int) -> None:
+        if bad:
+            raise NotFinite(bad)
 
     def _write(self, step: int) -> None:
-        """Rows, status and log. Raises NotFinite if a loss turns out not to be a number."""
-        bad = self.metrics.write()
-        if bad is not None:
-            raise NotFinite(bad)
+        """Rows, status and log. A loss that turns out not to be a number is remembered as `bad`."""
+        self.bad = self.metrics.write() or 0
+        if self.bad:
+            return
         if time.monotonic() >= self.meter.due or step == self.recipe.train.max_steps:
             self._measure(step)
         loss, speed, of = self.metrics.loss, self.metrics.speed, self.recipe.train.max_steps
@@ -168,6 +179,8 @@ class Boundary(lightning.Callback):
         return loss
 
     def _sample(self) -> None:
+        if not self.ranks.first and not sharded(next(self.stage.model.parameters())):
+            return  # a model that is cut is run by all ranks, or by none
         end = bpe.end_of_text(self.tokenizer)
         for prompt in self.recipe.train.sample_prompts:
             ids = self.tokenizer.encode(prompt, add_special_tokens=False).ids or [end]
@@ -179,11 +192,14 @@ class Boundary(lightning.Callback):
     def _save(self, optimizer: torch.optim.Optimizer, val_loss: float | None, *, must: bool = False) -> None:
         """Save this step's state once. Without room training goes on and says so, unless this is the last chance."""
         stage = self.stage
-        if self.saved == stage.steps:
+        if self.ranks.say(self.saved) == stage.steps:
+            return
+        model, optimizer = strategy.whole(stage, optimizer)
+        if not self.ranks.first:
             return
         position = replace(self.position, step=stage.steps, tokens=stage.tokens)
         try:
-            path, best = checkpoint.save(self.run, stage.model, optimizer, self.tokenizer_path, position, val_loss,
+            path, best = checkpoint.save(self.run, model, optimizer, self.tokenizer_path, position, val_loss,
                                          self.recipe.train.keep_last)
         except UserError as problem:
             if must:
@@ -199,11 +215,13 @@ class Boundary(lightning.Callback):
     def _stopped_while_paused(self) -> bool:
         """Sleep until a viewer wakes the run (False) or stops it (True)."""
         self.worker.state("paused")
-        while not (stops := self.run.requested("stop", take=True)) and not self.run.requested("resume", take=True):
+        stops = wakes = 0
+        while not (stops or wakes):
             time.sleep(PAUSE_SECONDS)
+            stops, wakes = self.ranks.most(*(self.run.requested(kind, take=True) for kind in ("stop", "resume")))
         self.run.requested("pause", take=True)  # asked for twice
         self.worker.state("stopping" if stops else "running")
-        return stops
+        return bool(stops)
 
     def _event(self, kind: str, **facts: Any) -> None:
         try:

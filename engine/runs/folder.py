@@ -205,6 +205,13 @@ class Run:
             path.unlink(missing_ok=True)
         return found
 
+    def requests(self) -> list[str]:
+        """The names of what was asked; one system call."""
+        try:
+            return os.listdir(self.path / "requests")
+        except FileNotFoundError:
+            return []
+
     # What it made --------------------------------------------------------------------------------
 
     @property
