@@ -15,9 +15,10 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from engine import runs, terminal
+from engine import files, runs, terminal
 from engine.config import UserError
 from engine.recipe import JOBS, Recipe
+from engine.runs import outside
 from engine.workspace import Workspace
 
 Command = tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]
@@ -119,6 +120,9 @@ def on_checkpoint(job: str) -> Callable[[argparse.Namespace], int]:
 
 
 def _follow(run: runs.Run, workspace: Workspace, detach: bool = False) -> int:
+    if (status := run.status()).awaits:
+        print(f"{run.name} in {run.path} {status.message}\nwatch it then with: studio watch {run.name}")
+        return 0
     if detach:
         print(f"{run.name} started in {run.path}\nstop it with: studio stop {run.name}")
         return 0
@@ -153,6 +157,21 @@ def pause(arguments: argparse.Namespace) -> int:
     run = runs.find(arguments.name, Workspace(arguments.workspace))
     runs.pause(run)
     print(f"{run.name} will pause at the next step; go on with: studio resume {run.name}")
+    return 0
+
+
+def torchrun(arguments: argparse.Namespace) -> int:
+    run = runs.find(arguments.name, Workspace(arguments.workspace))
+    print(outside.torchrun(runs.recipe_of(run), run.path))
+    return 0
+
+
+def slurm(arguments: argparse.Namespace) -> int:
+    run = runs.find(arguments.name, Workspace(arguments.workspace))
+    script = run.path / "slurm.sh"
+    files.write(script, text := outside.sbatch(runs.recipe_of(run), run.path))
+    print(text, end="")
+    print(f"# submit it with: sbatch {script}")
     return 0
 
 
@@ -249,6 +268,8 @@ COMMANDS: dict[str, Command] = {
     "resume": ("go on with a run from its last checkpoint", takes_resume, resume),
     "stop": ("save a run and stop it", takes_run, stop),
     "pause": ("save a run and let it wait", takes_run, pause),
+    "torchrun": ("show the line by which torchrun starts a run, on one machine or several", takes_run, torchrun),
+    "slurm": ("write and show the batch script that trains a run under SLURM", takes_run, slurm),
     "watch": ("show a run's progress until it ends", takes_run, watch),
     "runs": ("list the runs", lambda command: None, list_runs),
     "evaluate": ("measure a run's best checkpoint", takes_run_and_changes, on_checkpoint("evaluate")),

@@ -18,6 +18,7 @@ from engine.recipe import Recipe
 from engine.runs.folder import Run, Status
 from engine.runs.history import foretell
 from engine.runs.launch import launch
+from engine.runs.outside import hand_over
 from engine.workspace import Workspace, slug
 
 __all__ = ["Run", "Status", "create", "find", "listing", "pause", "recipe_of", "resume", "start", "stop", "trash"]
@@ -52,7 +53,8 @@ def create(recipe: Recipe, workspace: Workspace | None = None) -> Run:
 def start(recipe: Recipe, workspace: Workspace | None = None) -> Run:
     """Create a run and launch its worker; returns at once."""
     run = create(recipe, workspace)
-    launch(run)
+    if not hand_over(run, recipe):
+        launch(run)
     return run
 
 
@@ -68,13 +70,18 @@ def resume(run: Run) -> Run:
         raise run.busy()
     if status.state == "finished":
         raise UserError(f"run {run.name} is finished; start a new run to train further.", where=run.name)
-    launch(run)
+    if not hand_over(run, recipe_of(run)):
+        launch(run)
     return run
 
 
 def stop(run: Run) -> None:
     """Ask the run to save and stop at the next step boundary."""
-    if run.status().active:
+    status = run.status()
+    if status.awaits:
+        run.write_status(state="stopped", awaits="", message="")
+        run.event("state", state="stopped")
+    elif status.active:
         run.request("stop")
 
 

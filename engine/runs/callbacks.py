@@ -105,6 +105,7 @@ class Boundary(lightning.Callback):
                              f"{train.patience} validations were no better than the best one before (train.patience).")
             if samples:
                 self._sample()
+            strategy.forget(self.stage)
         if stops:
             self.worker.state("stopping")
         elif "pause" in asked and not ends:

@@ -55,6 +55,7 @@ class Status:
     heartbeat: float = 0.0
     pid: int = 0
     host: str = ""
+    awaits: str = ""                  # torchrun or slurm, where these are to start the worker of a queued run
 
     @property
     def active(self) -> bool:
@@ -100,6 +101,8 @@ class Run:
 
     def _alive(self, status: Status) -> bool:
         now = time.time()
+        if status.state == "queued" and status.awaits:
+            return True
         if status.host and status.host != platform.node():
             return now - status.heartbeat < STALE_SECONDS
         # Between the launch and the worker's first breath nobody holds the lock yet.

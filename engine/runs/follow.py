@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.runs import cluster, spread
+from engine.runs import cluster, dispatch, spread
 from engine.runs.cluster import Place
 from engine.runs.folder import Run, Status
 from engine.runs.local import PEER_LOST
@@ -71,7 +71,7 @@ def follow(worker: Worker) -> int:
     code = 0
     try:
         with worker.heart():
-            outcome = {"checkpoint": str(spread.take_part(worker, *spread.heard(task)))}
+            outcome = {"checkpoint": str(dispatch.take_part(worker, *spread.heard(task)))}
     except Exception as problem:
         if cluster.lost(problem):
             print(f"rank {place.rank}: another process of this training is gone ({problem})", file=sys.stderr)

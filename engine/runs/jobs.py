@@ -47,11 +47,11 @@ def tokenize(worker: Worker, recipe: Recipe) -> Recipe:
 
 @JOBS.add("train")
 def train(worker: Worker, recipe: Recipe) -> Recipe:
-    from engine.runs import spread
+    from engine.runs import dispatch
 
     tokens = _tokens(worker, recipe)
     recipe = _with_vocabulary(worker, recipe)
-    checkpoint = spread.train(worker, recipe, tokens)
+    checkpoint = dispatch.train(worker, recipe, tokens)
     worker.keep(checkpoint=_relative(worker, checkpoint))
     return recipe
 

@@ -1,5 +1,4 @@
-"""Spread: over how many processes a training goes, how it shares the model and the rows of a step among them, and
-the training itself, wherever its processes come from.
+"""Spread: over how many processes a training goes, and how the model and the rows of a step are shared among them.
 
 The rows of a step stay what the recipe says (micro_batch_size times accumulation), however many processes there are:
 each takes its even share of them, as few at a time as makes no more than micro_batch_size rows at once.
@@ -9,9 +8,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from engine import hardware
 from engine.config import UserError
 from engine.plan import memory
 from engine.recipe import Recipe
@@ -19,12 +17,7 @@ from engine.runs import cluster
 from engine.runs.cluster import Place
 from engine.stages import uneven
 
-if TYPE_CHECKING:
-    from engine.runs.worker import Worker
-
 TASK, END = "task", "end"  # what the first rank tells the others through the store
-LOST = ("Another process of this training died or cannot be reached any more. Resume the run: it goes on from its last "
-        "checkpoint.")
 
 
 class Spread(NamedTuple):
@@ -103,49 +96,7 @@ def _strategy(recipe: Recipe, rows: int, processes: int, gpu_bytes: int) -> tupl
     return "ddp", ""
 
 
-# Training -------------------------------------------------------------------------------------------
-
-
-def train(worker: Worker, recipe: Recipe, tokens: Path) -> Path:
-    """Train the recipe in as many processes as it says; returns the best checkpoint. Raises as `trainer.train`."""
-    from engine.runs import trainer
-
-    device = hardware.choose_device(recipe.train.device)
-    gpus = tuple(each["memory_bytes"] for each in hardware.devices() if each["device"] != "cpu")
-    place = worker.place
-    if place.size == 1 and recipe.train.launcher == "ray":
-        from engine.runs import on_ray
-
-        return on_ray.train(worker, recipe, tokens, spread(recipe, device, gpus))
-    how = spread(recipe, device, gpus, place)
-    if how.processes == 1:
-        return trainer.train(worker, recipe, tokens)
-    if place.size == 1 and how.nodes > 1:
-        raise UserError(f"train.nodes is {how.nodes}, and one machine cannot start the others' processes; start them "
-                        f"with torchrun or SLURM (studio launch {worker.run.name} shows how).", where="train.nodes")
-    if place.size == 1:
-        from engine.runs import local
-
-        return local.train(worker, recipe, tokens, how)
-    worker.store.set(TASK, told(recipe, tokens, how))
-    try:
-        return take_part(worker, recipe, tokens, how)
-    except Exception as problem:
-        if cluster.lost(problem):
-            raise UserError(LOST, where=worker.run.name) from problem
-        raise
-
-
-def take_part(worker: Worker, recipe: Recipe, tokens: Path, how: Spread) -> Path:
-    """Train as one rank of several: the others do the same."""
-    from engine.runs import trainer
-    from engine.stages.ranks import Ranks
-
-    cluster.join(worker.store, worker.place, hardware.choose_device(recipe.train.device))
-    try:
-        return trainer.train(worker, recipe, tokens, how, Ranks.joined())
-    finally:
-        cluster.leave()
+# What ranks are told, and how they end ------------------------------------------------------------
 
 
 def told(recipe: Recipe, tokens: Path, how: Spread) -> str:

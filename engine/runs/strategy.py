@@ -2,7 +2,7 @@
 
 DDP (Li et al. 2020) gives each rank a copy and averages gradients. FSDP2 (Zhao et al. 2023; torch's `fully_shard`)
 gives each rank its part of every matrix, gradient and optimizer state, and gathers a block's weights while it works.
-Either way a checkpoint is the one Hugging Face folder of a single process, so any number of processes can go on from it.
+Either way a checkpoint is the one Hugging Face folder of a single process, from which any number of them can go on.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from lightning.fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from torch import Tensor
-from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
@@ -41,12 +41,18 @@ def arguments(stage: Stage, how: Spread | None) -> dict[str, Any]:
 
 def shard(stage: Stage) -> None:
     """Cut the model's blocks, and then what is left of it, among the ranks."""
-    model, mesh = stage.model, stage.device_mesh["data_parallel"]
+    model, mesh = stage.model, stage.device_mesh["data_parallel"]  # type: ignore[index]
     for block in model.blocks:
         fully_shard(block, mesh=mesh)
     # The embedding, which may be the head as well, is needed at both ends.
     fully_shard(model, mesh=mesh, reshard_after_forward=False)
     register_fsdp_forward_method(model, "hidden")
+
+
+def forget(stage: Stage) -> None:
+    """Let go of weights that were gathered to look with, where the model is cut: training may go on from others."""
+    if isinstance(stage.model, FSDPModule):
+        stage.model.reshard()
 
 
 def scatter(optimizer: Optimizer) -> None:

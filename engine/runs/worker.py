@@ -47,7 +47,7 @@ class Worker:
         """Do the run; returns its final state. Never raises for a run that went wrong: the status tells."""
         with self.run.lock():
             self._tell(state="running", pid=os.getpid(), host=platform.node(), started=time.time(), error="",
-                       message="starting", flush=True)
+                       awaits="", message="starting", flush=True)
             self.run.event("state", state="running")
             handlers = {number: signal.signal(number, self._signalled)
                         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
@@ -138,9 +138,9 @@ class Worker:
     # Inside ------------------------------------------------------------------------------------------
 
     def _signalled(self, number: int, _: Any) -> None:
-        if number == signal.SIGUSR1:  # a batch system's time limit is near: it starts the run again
-            (self.run.path / "requests" / "requeue").touch()
         self.run.request("stop")
+        if number == signal.SIGUSR1:  # a batch system's time limit is near: its script starts the run again
+            (self.run.path / "requests" / "requeue").touch()
 
     def _begin(self, job: str) -> None:
         self._since, self.begun = None, time.time()

@@ -48,8 +48,8 @@ class TrainConfig(Config):
     precision: Literal["auto", "bf16", "float32"] = setting(
         "auto", "Number format of the matrix products; auto measures whether bf16 is faster here")
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where to train; auto takes a GPU if there is one")
-    devices: str = setting("auto", "Processes on each machine, one a GPU; they share out the rows of a step, which stays "
-                                   "as it is. auto takes all GPUs of this machine, or one process without a GPU")
+    devices: str = setting("auto", "Processes on each machine, one a GPU; they share out the rows of a step evenly. "
+                                   "auto takes all GPUs of this machine, or one process without a GPU")
     strategy: Literal["auto", "single", "ddp", "fsdp"] = setting(
         "auto", "How several processes train one model: ddp gives each a copy, fsdp a part of every matrix; auto takes "
                 "fsdp where a copy does not fit a GPU", advanced=True)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 T = TypeVar("T")
 
-PATIENCE = timedelta(hours=6)  # that ranks wait while the first one samples and saves; a peer that dies is noticed at once
+PATIENCE = timedelta(hours=6)  # while the first rank samples and saves; one that dies is noticed at once
 
 
 class Ranks:
