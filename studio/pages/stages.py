@@ -16,6 +16,7 @@ from studio.layout import stack
 from studio.page import Page
 from studio.plan_card import PlanCard
 from studio.run_parts import JOB_WORDS
+from studio.spread_card import SpreadCard
 from studio.views import Fragment, card, icon, join, number, press, size, tiles, txt
 
 PAGE_OF = {"corpus": "corpus", "tokens": "tokens", "model": "model", "optim": "optim", "schedule": "optim",
@@ -44,7 +45,7 @@ class Train(Page):
         self._estimate()
         head = pn.Row(self.ready, self.start, sizing_mode="stretch_width", margin=0, styles={"gap": "20px"})
         return stack(card(head), self.plan, card(top, recipes, title="Run"),
-                         card(form, title="Training"), card(stage, title="Loss"))
+                         card(form, title="Training"), SpreadCard(self.session), card(stage, title="Loss"))
 
     def shown(self) -> None:
         self._estimate()
