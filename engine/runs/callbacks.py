@@ -67,8 +67,8 @@ class Boundary(lightning.Callback):
         self.worker.tell(self.position.step, self.recipe.train.max_steps, "first step")
         if self.begun:
             checkpoint.restore_optimizer(self.begun, trainer.optimizers[0])
-            strategy.scatter(trainer.optimizers[0])
-        else:
+        strategy.scatter(trainer.optimizers[0])
+        if not self.begun:
             # What would fail at the first validation, such as memory, fails now.
             self.stage.validate(islice(self.data.val_dataloader(), 2))
         self._go_on()
@@ -90,8 +90,10 @@ class Boundary(lightning.Callback):
         saves = ends or step % train.checkpoint_every == 0
         validates = saves or step % train.validate_every == 0
         samples = "sample" in asked or (train.sample_every and (ends or step % train.sample_every == 0))
-        if self.metrics.add(self.stage.last) or validates or samples or asked:
+        if self.metrics.add(self.stage.last) or self.measures or validates or samples or asked:
             self._write(step)
+            if self.measures and not self.bad:
+                self._measure(step)
         if self.ranks.size == 1 or validates or samples or asked:
             self._refuse(*self.ranks.most(self.bad))
         if not (validates or samples or asked):
@@ -129,8 +131,10 @@ class Boundary(lightning.Callback):
         last = self.seen == self.recipe.train.max_steps
         there = {kind for kind in self.run.requests() if kind in ASKED
                  and self.run.requested(kind, take=not (last and kind == "stop"))}
-        *agreed, bad = self.ranks.most(*(kind in there for kind in ASKED), self.bad)
+        due = self.ranks.first and time.monotonic() >= self.meter.due
+        *agreed, measures, bad = self.ranks.most(*(kind in there for kind in ASKED), due or last, self.bad)
         self._refuse(bad)
+        self.measures = bool(measures)
         return {kind for kind, asked in zip(ASKED, agreed, strict=True) if asked}
 
     def _refuse(self, bad: int) -> None:
@@ -142,8 +146,6 @@ class Boundary(lightning.Callback):
         self.bad = self.metrics.write() or 0
         if self.bad:
             return
-        if time.monotonic() >= self.meter.due or step == self.recipe.train.max_steps:
-            self._measure(step)
         loss, speed, of = self.metrics.loss, self.metrics.speed, self.recipe.train.max_steps
         self.worker.tell(step, of, f"loss {loss:.3f}, {speed:,.0f} tokens/s")
         if time.monotonic() - self.logged >= LOG_SECONDS:

@@ -17,6 +17,7 @@ from engine.runs import cluster
 from engine.runs.cluster import Place
 from engine.stages import uneven
 
+WHOLE = ("adafactor",)  # optimizers whose update torch 2.13 cannot make on parts of a matrix
 TASK, END = "task", "end"  # what the first rank tells the others through the store
 
 
@@ -84,6 +85,11 @@ def _strategy(recipe: Recipe, rows: int, processes: int, gpu_bytes: int) -> tupl
     asked = recipe.train.strategy
     if processes == 1:
         return "single", "one process needs no strategy" if asked in ("ddp", "fsdp") else ""
+    if recipe.optim.kind in WHOLE:
+        if asked == "fsdp":
+            raise UserError(f"train.strategy is fsdp, which cuts every matrix, and {recipe.optim.kind} needs them "
+                            "whole; choose ddp, or another optimizer such as adamw.", where="train.strategy")
+        return "ddp", f"{recipe.optim.kind} needs whole matrices"
     if asked in ("ddp", "fsdp"):
         return asked, ""
     if gpu_bytes:

@@ -57,6 +57,9 @@ def forget(stage: Stage) -> None:
 
 def scatter(optimizer: Optimizer) -> None:
     """Cut the state that was loaded into an optimizer as its parameters are cut; nothing where these are whole."""
+    if isinstance(optimizer, torch.optim.SGD) and isinstance(optimizer.param_groups[0]["params"][0], DTensor):
+        for group in optimizer.param_groups:
+            group["fused"] = False  # torch 2.13 cannot do that one on parts
     for parameter, state in optimizer.state.items():
         if not isinstance(parameter, DTensor):
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 import warnings
@@ -83,7 +84,8 @@ def train(worker: Worker, recipe: Recipe, tokens: Path, how: Spread | None = Non
     data = TokenData(tokens, recipe.model.context_length, train.micro_batch_size, recipe.seed,
                      first_batch=position.step * train.accumulation, validation_batches=train.validation_batches,
                      packing=recipe.tokens.packing, document_mask=recipe.tokens.document_mask)
-    meter = Meter(position.device, prices.load(worker.workspace), used)
+    meter = Meter(position.device, prices.load(worker.workspace), used, nodes=how.nodes if how else 1,
+                  local_rank=int(os.environ.get("LOCAL_RANK", 0)) if ranks.size > 1 else 0, together=ranks.together)
     worker.resolved(setting="energy", value=meter.value, why=meter.method, currency=meter.prices.currency)
     boundary = Boundary(worker, recipe, stage, data, tokens / "tokenizer.json", position, begun, meter, doctor)
     fit(worker, recipe, position, stage, data, boundary, how)

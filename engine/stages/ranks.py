@@ -39,6 +39,10 @@ class Ranks:
         """The sum of every rank's count."""
         return self._over([count], dist.ReduceOp.SUM)[0]
 
+    def together(self, amount: float) -> float:
+        """The sum of every rank's amount, to the millionth."""
+        return amount if self.size == 1 else self.add(round(amount * 1e6)) / 1e6
+
     def most(self, *counts: int) -> list[int]:
         """The greatest of every rank's counts, place by place; of truths, whether any is true."""
         return self._over(list(counts), dist.ReduceOp.MAX)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -53,25 +54,24 @@ def pair(world):
 
 
 @pytest.mark.parametrize("changes", [(), ("train.ema_decay=0.9",), ("optim.kind=schedule_free",), ("optim.kind=lion",),
-                                     ("optim.kind=sgd",)], ids=str)
+                                     ("optim.kind=sgd",), ("optim.kind=muon",)], ids=str)
 def test_fsdp_trains_what_one_process_trains_and_one_goes_on_from_it(world, changes):
+    near = 1e-3 if "optim.kind=muon" in changes else 1e-5  # it rounds to bf16 within its updates
     reference = trained(world, *changes)
     run = trained(world, "train.devices=2", "train.strategy=fsdp", "train.sample_every=25", *changes)
-    same_path(run, reference)
+    same_path(run, reference, near)
     assert len(events(run, "sample")) == 2
 
-    for step in (50,):
-        subprocess.run(["rm", "-r", str(run.path / "checkpoints" / f"step-{step:06d}")], check=True)
-    (run.path / "manifest.json").unlink()
+    shutil.rmtree(run.checkpoints[-1])
     now_with(run, devices=1, strategy="auto")
     assert Worker(run).work() == "finished", run.status().error
-    same_path(run, reference)
+    same_path(run, reference, near)
 
 
 def test_fsdp_goes_on_from_one_process_and_writes_the_same_folder(world, alone):  # noqa: F811
     transformers = pytest.importorskip("transformers")
     run = trained(world)
-    subprocess.run(["rm", "-r", str(run.path / "checkpoints" / "step-000050")], check=True)
+    shutil.rmtree(run.checkpoints[-1])
     now_with(run, devices=2, strategy="fsdp")
     assert Worker(run).work() == "finished", run.status().error
     same_path(run, alone)

@@ -37,14 +37,14 @@ def alone(world):
     return run
 
 
-def same_path(run, reference, steps=STEPS):
+def same_path(run, reference, near=1e-5):
     """Every loss as in the other run, validation's too, up to the order in which floats were added."""
-    assert [row["step"] for row in rows(run)] == list(range(1, steps + 1))
-    for metric, near in (("train/loss", {"abs": 1e-5}), ("val/loss", {"abs": 1e-5}),
-                         ("train/grad_norm", {"rel": 1e-3})):
+    assert [row["step"] for row in rows(run)] == list(range(1, STEPS + 1))
+    for metric, most in (("train/loss", {"abs": near}), ("val/loss", {"abs": near}),
+                         ("train/grad_norm", {"rel": 100 * near})):
         its = {row["step"]: row[metric] for row in rows(reference, metric)}
         told = {row["step"]: row[metric] for row in rows(run, metric) if row["step"] in its}
-        assert told == {step: pytest.approx(value, **near) for step, value in its.items()}, metric
+        assert told == {step: pytest.approx(value, **most) for step, value in its.items()}, metric
     assert [(r["train/lr"], r["tokens"]) for r in rows(run)] == [(r["train/lr"], r["tokens"]) for r in rows(reference)]
 
 
@@ -97,6 +97,8 @@ def test_rows_that_cannot_be_shared_out_are_refused_with_what_to_change():
         recipe("train.devices=2", "train.strategy=single")
     with pytest.raises(UserError, match=r"train.devices: is two, must be auto or a number from 1 to 1024"):
         recipe("train.devices=two")
+    with pytest.raises(UserError, match=r"train.strategy is fsdp, which cuts every matrix, and adafactor needs them"):
+        spread.spread(recipe("train.devices=2", "train.strategy=fsdp", "optim.kind=adafactor"), "cpu")
     with pytest.raises(UserError, match=r"train.devices is 4, but 2 GPUs are here"):
         spread.spread(recipe("train.devices=4"), "cuda", (80 << 30,) * 2)
 
