@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from engine.config import UserError
 
-LOCAL = "STUDIO_LOCAL"  # set in the ranks that the worker of a run started itself
+LOCAL = "STUDIO_WORKER"  # in the ranks that the worker of a run started itself: its process id
 MEET = timedelta(minutes=30)  # that the ranks may come one after the other
 
 

@@ -7,6 +7,7 @@ and SLURM they are the ranks after the first.
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import sys
@@ -81,8 +82,6 @@ def follow(worker: Worker) -> int:
             traceback.print_exc()
             code = 0 if place.rank == 0 else 1
     if place.launcher == "local" and (place.rank == 0 or "failed" in outcome or "memory" in outcome):
-        import json
-
         worker.store.set("outcome", json.dumps(outcome))
     return code
 
@@ -101,5 +100,5 @@ def _die_with_parent(place: Place) -> None:
     if place.launcher == "local":
         with suppress(OSError, AttributeError):  # other systems than Linux
             ctypes.CDLL("libc.so.6").prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() == 1:
+        if os.getppid() != int(os.environ[cluster.LOCAL]):  # gone before it could take this one along
             os._exit(1)

@@ -57,7 +57,8 @@ def _train(worker: Worker, recipe: Recipe, tokens: Path, how: Spread) -> tuple[d
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     store.set(spread.TASK, spread.told(recipe, tokens, how))
     threads = max(1, int(hardware.cores()) // how.devices)
-    shared = {"OMP_NUM_THREADS": str(threads), **os.environ, cluster.LOCAL: "1", "TORCHELASTIC_USE_AGENT_STORE": "True",
+    shared = {"OMP_NUM_THREADS": str(threads), **os.environ, cluster.LOCAL: str(os.getpid()),
+              "TORCHELASTIC_USE_AGENT_STORE": "True",  # which torch means to say: do not keep a store, connect to it
               "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))}
     ranks: list[subprocess.Popen[bytes]] = []
     try:

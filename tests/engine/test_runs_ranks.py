@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from test_runs_resume import launched, reaches, until  # noqa: F401
+from test_runs_resume import launched  # noqa: F401
+from test_runs_resume import until as wait_until
 from test_runs_spread import BATCH, STEPS, alone, same_path, trained  # noqa: F401
 from test_runs_training import events, rows
 
@@ -21,9 +22,22 @@ from engine.runs import checkpoint, outside
 from engine.runs.launch import PROJECT
 from engine.runs.worker import Worker
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread"), pytest.mark.timeout(900)]
 
 OFTEN = ("train.checkpoint_every=10", "train.keep_last=9", "train.sample_every=1", "train.sample_tokens=24")
+
+
+def until(true, what, seconds=300.0):
+    wait_until(true, what, seconds)
+
+
+def reaches(run, step):
+    def reached():
+        assert run.status().state not in ("failed", "lost"), run.status().error or run.log()
+        told = rows(run)
+        return bool(told) and told[-1]["step"] >= step
+
+    until(reached, f"step {step}")
 
 
 def now_with(run, **changes):
@@ -94,7 +108,7 @@ def test_a_killed_rank_is_told_of_and_the_run_resumes_bit_for_bit(launched, pair
         f"Resume the run: it goes on from {run.checkpoints[-1].name}.")
     assert not any(rank.is_running() for rank in ranks)
     runs.resume(run)
-    assert run.wait(200).state == "finished"
+    assert run.wait(600).state == "finished"
     same_bits(run, pair)
 
 
@@ -102,7 +116,7 @@ def test_training_goes_on_by_itself_after_a_killed_rank(launched, pair):  # noqa
     run = launched(*BATCH, "train.devices=2", "train.restarts=1", *OFTEN, "model.dropout=0.1")
     reaches(run, 12)
     ranks_of(run)[0].kill()
-    assert run.wait(200).state == "finished"
+    assert run.wait(600).state == "finished"
     [warning] = events(run, "warning")
     assert warning["sentence"].startswith("Process 0 of 2 (counted from 0) was killed")
     assert warning["sentence"].endswith("Training goes on from the last checkpoint, once more.")
@@ -114,7 +128,7 @@ def test_ranks_die_with_a_killed_worker(launched):  # noqa: F811
     reaches(run, 5)
     ranks = ranks_of(run)
     os.kill(run.status().pid, signal.SIGKILL)
-    until(lambda: not any(rank.is_running() and rank.status() != "zombie" for rank in ranks), "they are gone", 5)
+    until(lambda: not any(rank.is_running() and rank.status() != "zombie" for rank in ranks), "they are gone", 30)
     assert run.status().state == "lost"
 
 
@@ -131,7 +145,7 @@ def test_a_paused_pair_wakes_and_goes_on(launched, pair):  # noqa: F811
     runs.pause(run)
     until(lambda: run.status().state == "paused", "it is paused")
     runs.resume(run)
-    assert run.wait(200).state == "finished"
+    assert run.wait(600).state == "finished"
     same_bits(run, pair)
 
 
@@ -151,7 +165,7 @@ def test_torchrun_trains_the_same_bits_and_starts_again_after_a_kill(world, pair
         reaches(run, 12)
         ranks = [each for each in psutil.Process(torchrun.pid).children() if "RANK" in each.environ()]
         next(each for each in ranks if each.environ()["RANK"] == "1").kill()
-        assert torchrun.wait(300) == 0, run.log()
+        assert torchrun.wait(600) == 0, run.log()
     assert run.status().state == "finished"
     same_bits(run, pair)
 
@@ -185,14 +199,14 @@ def test_the_batch_script_saves_before_the_time_limit_and_the_next_job_goes_on(w
         reaches(run, 12)
         step = next(each for each in psutil.Process(job.pid).children() if "srun" in " ".join(each.cmdline()))
         step.send_signal(signal.SIGUSR1)
-        assert job.wait(120) == 0
+        assert job.wait(600) == 0
     assert run.status().state == "stopped"
     stopped = rows(run)[-1]["step"]
     assert 12 <= stopped < STEPS
     assert checkpoint.last(run).name == f"step-{stopped:06d}"
     assert srun.read_text() == f"requeue {os.getpid()}\n"
     with subprocess.Popen(["bash", str(script)], start_new_session=True) as job:
-        assert job.wait(300) == 0
+        assert job.wait(600) == 0
     assert run.status().state == "finished"
     assert srun.read_text() == f"requeue {os.getpid()}\n", "a finished run is not queued again"
     same_bits(run, pair)
@@ -201,10 +215,46 @@ def test_the_batch_script_saves_before_the_time_limit_and_the_next_job_goes_on(w
 def test_rays_workers_train_the_same_bits_and_a_killed_one_is_replaced(launched, pair):  # noqa: F811
     pytest.importorskip("ray")
     run = launched(*BATCH, *OFTEN, "train.devices=2", "train.launcher=ray", "train.restarts=1", "model.dropout=0.1")
-    until(lambda: (run.path / "metrics.jsonl").exists(), "Ray has begun", 200)
     reaches(run, 12)
     workers = [each for each in psutil.process_iter(["cmdline"]) if "RayTrainWorker" in " ".join(each.info["cmdline"])]
     workers[-1].kill()
-    assert run.wait(300).state == "finished", run.log()
+    assert run.wait(600).state == "finished", run.log()
     assert not (run.path / "ray").exists()
+    same_bits(run, pair)
+
+
+@pytest.fixture
+def hosts():
+    """Two machines, as far as the network can tell: a namespace each, joined by a cable."""
+    names = [f"studio-{os.getpid()}-{number}" for number in (1, 2)]
+    one, two = names
+    commands = [f"netns add {one}", f"netns add {two}",
+                f"link add eth0 netns {one} type veth peer name eth0 netns {two}"]
+    for number, name in enumerate(names, 1):
+        commands += [f"-n {name} addr add 10.77.0.{number}/24 dev eth0", f"-n {name} link set eth0 up",
+                     f"-n {name} link set lo up"]
+    try:
+        for command in commands:
+            made = subprocess.run(["ip", *command.split()], capture_output=True, text=True)
+            if made.returncode:
+                pytest.skip(f"ip {command}: {made.stderr.strip()}")
+        yield names
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+
+@pytest.mark.skipif(not shutil.which("ip"), reason="needs iproute2, and the right to make network namespaces")
+def test_two_machines_train_the_same_bits(world, pair, hosts):
+    run = world.run(*BATCH, *OFTEN, "model.dropout=0.1", "name=two-machines")
+    started = [subprocess.Popen(
+        ["ip", "netns", "exec", host, str(Path(sys.executable).with_name("torchrun")), "--nnodes=2",
+         "--nproc-per-node=1", "--rdzv-backend=c10d", "--rdzv-endpoint=10.77.0.1:29500", f"--rdzv-id={run.name}",
+         f"--rdzv-conf=is_host={int(number == 1)}", f"--local-addr=10.77.0.{number}", "-m", "engine", "work",
+         str(run.path)],
+        env={**os.environ, "PYTHONPATH": str(PROJECT), "GLOO_SOCKET_IFNAME": "eth0"},
+        stdout=open(run.path / "log.txt", "ab"), stderr=subprocess.STDOUT)  # noqa: SIM115
+        for number, host in enumerate(hosts, 1)]
+    assert [process.wait(600) for process in started] == [0, 0], run.log()
+    assert run.status().state == "finished", run.status().error
     same_bits(run, pair)
