@@ -100,6 +100,17 @@ def join(store: Any, where: Place, device: str) -> None:
                             rank=where.rank, world_size=where.size, **more)
 
 
+class Lost(UserError):
+    """Another rank died or cannot be reached any more."""
+
+
+def again() -> bool:
+    """Whether torchrun will start all ranks again when this one ends badly."""
+    given = os.environ
+    return (place().launcher == "torchrun"
+            and int(given.get("TORCHELASTIC_RESTART_COUNT", 0)) < int(given.get("TORCHELASTIC_MAX_RESTARTS", 0)))
+
+
 def leave() -> None:
     """Leave the process group, if one was joined; without the others, if these are gone."""
     import torch.distributed as dist

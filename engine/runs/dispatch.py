@@ -15,8 +15,8 @@ from engine.runs.spread import Spread
 if TYPE_CHECKING:
     from engine.runs.worker import Worker
 
-LOST = ("Another process of this training died or cannot be reached any more. Resume the run: it goes on from its last "
-        "checkpoint.")
+LOST = ("Another process of this training died or cannot be reached any more. Resume the run, and it goes on from its "
+        "last checkpoint.")
 
 
 def train(worker: Worker, recipe: Recipe, tokens: Path) -> Path:
@@ -45,7 +45,7 @@ def train(worker: Worker, recipe: Recipe, tokens: Path) -> Path:
         return take_part(worker, recipe, tokens, how)
     except Exception as problem:
         if cluster.lost(problem):
-            raise UserError(LOST, where=worker.run.name) from problem
+            raise cluster.Lost(LOST, where=worker.run.name) from problem
         raise
 
 

@@ -73,6 +73,9 @@ class Worker:
         except Stopped:
             return "stopped", ""
         except UserError as problem:
+            if isinstance(problem, cluster.Lost) and cluster.again():
+                self._tell(awaits="torchrun", message="a process died; torchrun starts all of them again")
+                return "queued", ""
             return "failed", problem.sentence
         except MemoryError:
             return "failed", "The machine ran out of memory; choose a smaller micro-batch or a shorter context."
@@ -213,5 +216,6 @@ def work(run_dir: str) -> int:
     for kind in ("stop", "requeue"):  # of the execution before, whose processes were ended by a signal
         run.requested(kind, take=True)
     state = worker.work()
-    worker.store.set(spread.END, state)
-    return 1 if state == "failed" else 0
+    with suppress(RuntimeError):  # whoever kept the store may be gone
+        worker.store.set(spread.END, state)
+    return 1 if state in ("failed", "queued") else 0
