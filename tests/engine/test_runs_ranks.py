@@ -82,6 +82,19 @@ def test_fsdp_trains_what_one_process_trains_and_one_goes_on_from_it(world, chan
     same_path(run, reference, near)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two CUDA devices")
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_gpus_train_what_one_trains(world, strategy, precision):
+    near = 1e-3 if precision == "float32" else 2e-2  # TF32 and bf16 round by what they multiply together
+    reference = trained(world, "train.device=cuda", "train.devices=1", f"train.precision={precision}")
+    run = trained(world, "train.device=cuda", "train.devices=2", f"train.strategy={strategy}",
+                  f"train.precision={precision}")
+    assert [row["train/loss"] for row in rows(run)] == pytest.approx(
+        [row["train/loss"] for row in rows(reference)], abs=near)
+
+
 def test_fsdp_goes_on_from_one_process_and_writes_the_same_folder(world, alone):  # noqa: F811
     transformers = pytest.importorskip("transformers")
     run = trained(world)
