@@ -141,7 +141,7 @@ def test_ranks_die_with_a_killed_worker(launched):  # noqa: F811
     reaches(run, 5)
     ranks = ranks_of(run)
     os.kill(run.status().pid, signal.SIGKILL)
-    until(lambda: not any(rank.is_running() and rank.status() != "zombie" for rank in ranks), "they are gone", 30)
+    assert psutil.wait_procs(ranks, timeout=30)[1] == [], "they are gone"
     assert run.status().state == "lost"
 
 
