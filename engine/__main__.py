@@ -185,6 +185,20 @@ def list_runs(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def verify(arguments: argparse.Namespace) -> int:
+    from engine.runs import checkpoint
+
+    run, damaged = runs.find(arguments.name, Workspace(arguments.workspace)), 0
+    for path in sorted((run.path / "checkpoints").glob("step-*"), key=checkpoint.step_of):
+        try:
+            checkpoint.verify(path)
+            print(f"{path.name} is whole")
+        except UserError as problem:
+            damaged += 1
+            print(f"{path.name}: {problem.sentence}")
+    return 1 if damaged else 0
+
+
 def takes_bundle(command: argparse.ArgumentParser) -> None:
     command.add_argument("bundle", metavar="BUNDLE", help="the name of a bundle, or its folder")
     command.add_argument("prompt", metavar="PROMPT", help="the beginning that the model continues")
@@ -271,6 +285,7 @@ COMMANDS: dict[str, Command] = {
     "torchrun": ("show the line by which torchrun starts a run, on one machine or several", takes_run, torchrun),
     "slurm": ("write and show the batch script that trains a run under SLURM", takes_run, slurm),
     "watch": ("show a run's progress until it ends", takes_run, watch),
+    "verify": ("check every file of a run's checkpoints against its checksum", takes_run, verify),
     "runs": ("list the runs", lambda command: None, list_runs),
     "evaluate": ("measure a run's best checkpoint", takes_run_and_changes, on_checkpoint("evaluate")),
     "export": ("export a run's checkpoint to ONNX and prove it", takes_run_and_changes, on_checkpoint("export")),

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 import lightning
 import torch
 
-from engine.config import UserError
 from engine.model.generate import generate
 from engine.optim.averages import evaluated
 from engine.progress import Stopped
@@ -30,6 +29,7 @@ from engine.runs.checkpoint import Position
 from engine.runs.doctor import Doctor
 from engine.runs.energy import Meter
 from engine.runs.metrics import Metrics
+from engine.runs.saving import Saving
 from engine.stages.base import NotFinite, Stage
 from engine.stages.ranks import sharded
 from engine.tokens import tokenizer as bpe
@@ -55,7 +55,8 @@ class Boundary(lightning.Callback):
         self.ranks, self.bad = stage.ranks, 0  # a step that was not finite, which the others must hear of
         self.metrics = Metrics(self.run, position.tokens)
         self.meter, self.doctor = meter, doctor
-        self.seen = self.saved = position.step
+        self.saving = Saving(worker.run, tokenizer, recipe.train, position.step, worker.event)
+        self.seen = position.step
         self.logged = -math.inf
         self.left = math.nan  # when training went on after the last boundary
         # Lightning puts a handler of its own before the worker's, which would leave in mid-accumulation.
@@ -84,6 +85,7 @@ class Boundary(lightning.Callback):
         if self.stage.steps == self.seen:
             return  # amid an accumulation
         step = self.seen = self.stage.steps
+        self.saving.look()
         train, asked = self.recipe.train, self._asked()
         last = step == train.max_steps
         ends, stops = last, "stop" in asked and not last
@@ -111,7 +113,7 @@ class Boundary(lightning.Callback):
         if stops:
             self.worker.state("stopping")
         elif "pause" in asked and not ends:
-            self._save(trainer.optimizers[0], val_loss)
+            self._save(trainer.optimizers[0], val_loss, wait=True)
             stops = self._stopped_while_paused()
             self.meter.go_on()
         if saves or ends or stops or "checkpoint" in asked:
@@ -123,6 +125,7 @@ class Boundary(lightning.Callback):
 
     def on_exception(self, trainer: lightning.Trainer, *_: Any, **__: Any) -> None:
         self.metrics.write()
+        self.saving.finish()
 
     # Inside ---------------------------------------------------------------------------------------
 
@@ -131,6 +134,8 @@ class Boundary(lightning.Callback):
         last = self.seen == self.recipe.train.max_steps
         there = {kind for kind in self.run.requests() if kind in ASKED
                  and self.run.requested(kind, take=not (last and kind == "stop"))}
+        if self.worker.signalled:
+            there.add("stop")
         due = self.ranks.first and time.monotonic() >= self.meter.due
         *agreed, measures, bad = self.ranks.most(*(kind in there for kind in ASKED), due or last, self.bad)
         self._refuse(bad)
@@ -147,7 +152,8 @@ class Boundary(lightning.Callback):
         if self.bad:
             return
         loss, speed, of = self.metrics.loss, self.metrics.speed, self.recipe.train.max_steps
-        self.worker.tell(step, of, f"loss {loss:.3f}, {speed:,.0f} tokens/s")
+        waiting = "" if not self.metrics.owed else "; waits for room on the disk"
+        self.worker.tell(step, of, f"loss {loss:.3f}, {speed:,.0f} tokens/s{waiting}")
         if time.monotonic() - self.logged >= LOG_SECONDS:
             self.logged = time.monotonic()
             print(f"step {step} of {of}: loss {loss:.4f}, {speed:,.0f} tokens/s", flush=True)
@@ -168,7 +174,7 @@ class Boundary(lightning.Callback):
 
     def _advise(self, step: int, what: str, sentence: str) -> None:
         print(f"advice: {sentence}", flush=True)
-        self._event("advice", step=step, what=what, sentence=sentence)
+        self.worker.event("advice", step=step, what=what, sentence=sentence)
 
     def _validate(self) -> float:
         stage, looked_at = self.stage, self.data.validation()
@@ -190,30 +196,17 @@ class Boundary(lightning.Callback):
             dice = torch.Generator().manual_seed(self.recipe.seed)
             made = generate(self.stage.model, torch.tensor([ids]), self.recipe.train.sample_tokens, generator=dice,
                             end=end)
-            self._event("sample", step=self.stage.steps, prompt=prompt, text=self.tokenizer.decode(made))
+            self.worker.event("sample", step=self.stage.steps, prompt=prompt, text=self.tokenizer.decode(made))
 
-    def _save(self, optimizer: torch.optim.Optimizer, val_loss: float | None, *, must: bool = False) -> None:
-        """Save this step's state once. Without room training goes on and says so, unless this is the last chance."""
-        stage = self.stage
-        if self.ranks.say(self.saved) == stage.steps:
-            return
-        model, optimizer = strategy.whole(stage, optimizer)
-        if not self.ranks.first:
-            return
-        position = replace(self.position, step=stage.steps, tokens=stage.tokens)
-        try:
-            path, best = checkpoint.save(self.run, model, optimizer, self.tokenizer_path, position, val_loss,
-                                         self.recipe.train.keep_last)
-        except UserError as problem:
-            if must:
-                raise
-            self._event("warning", sentence=f"No checkpoint at step {stage.steps}: {problem.sentence} "
-                                            "Training goes on; the older checkpoints are kept.")
-            return
-        self.saved = stage.steps
-        print(f"step {stage.steps}: saved as {path.name}", flush=True)
-        self._event("checkpoint", step=stage.steps, path=str(path.relative_to(self.run.path)), val_loss=val_loss,
-                    best=best)
+    def _save(self, optimizer: torch.optim.Optimizer, val_loss: float | None, **how: bool) -> None:
+        if sharded(next(self.stage.model.parameters())):
+            self.saving.finish()
+            if self.ranks.say(self.saving.step) == self.stage.steps:
+                return  # it need not be gathered again
+        model, optimizer = strategy.whole(self.stage, optimizer)
+        if self.ranks.first:
+            position = replace(self.position, step=self.stage.steps, tokens=self.stage.tokens)
+            self.saving.save(model, optimizer, position, val_loss, **how)
 
     def _stopped_while_paused(self) -> bool:
         """Sleep until a viewer wakes the run (False) or stops it (True)."""
@@ -221,16 +214,10 @@ class Boundary(lightning.Callback):
         stops = wakes = 0
         while not (stops or wakes):
             time.sleep(PAUSE_SECONDS)
-            stops, wakes = self.ranks.most(*(self.run.requested(kind, take=True) for kind in ("stop", "resume")))
+            stops, wakes = self.ranks.most(self.worker.asked_to_stop(), self.run.requested("resume", take=True))
         self.run.requested("pause", take=True)  # asked for twice
         self.worker.state("stopping" if stops else "running")
         return bool(stops)
-
-    def _event(self, kind: str, **facts: Any) -> None:
-        try:
-            self.run.event(kind, **facts)
-        except OSError as problem:  # a full disk must not end a training that can still save itself
-            print(f"event not written: {problem}: {facts}", flush=True)
 
 
 class Timing(lightning.Callback):

@@ -77,13 +77,17 @@ def variables(where: Place, address: str, port: int) -> dict[str, str]:
 
 def meet(where: Place) -> Any:
     """The store through which the ranks find each other; the first one keeps it, unless its launcher does."""
-    from torch.distributed import rendezvous
+    from torch.distributed import PrefixStore, rendezvous
 
     if where.launcher == "slurm":
         job = int(re.sub(r"\D", "", os.environ.get("SLURM_JOB_ID", "")) or 0)
         os.environ.update(variables(where, os.environ.get("MASTER_ADDR", "127.0.0.1"),
                                     int(os.environ.get("MASTER_PORT", 20000 + job % 20000))))
     store, _, _ = next(rendezvous("env://", where.rank, where.size, timeout=MEET))
+    if where.launcher == "torchrun" and where.nodes == 1:
+        # torchrun keeps one store for all its restarts, and in it what the processes before have left. On several
+        # machines each counts its own restarts; there `outside.torchrun` asks for a new store instead.
+        return PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
     return store
 
 

@@ -14,7 +14,6 @@ import sys
 import time
 import traceback
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.runs import cluster, dispatch, spread
@@ -30,12 +29,7 @@ PR_SET_PDEATHSIG = 1  # of Linux's prctl.h
 
 
 class Mute(Run):
-    """A run folder as ranks after the first use it: they read it and write nothing. What a signal asks is kept here,
-    for the ranks to agree on."""
-
-    def __init__(self, path: str | Path) -> None:
-        super().__init__(path)
-        self._asked: set[str] = set()
+    """A run folder as ranks after the first use it: they write nothing, and what is asked is the first one's to see."""
 
     def append(self, name: str, *rows: dict[str, Any]) -> None:
         pass
@@ -44,16 +38,13 @@ class Mute(Run):
         return self.status()
 
     def request(self, kind: str) -> None:
-        self._asked.add(kind)
+        pass
 
     def requests(self) -> list[str]:
-        return list(self._asked)
+        return []
 
     def requested(self, kind: str, *, take: bool = False) -> bool:
-        found = kind in self._asked
-        if take:
-            self._asked.discard(kind)
-        return found
+        return False
 
 
 def follow(worker: Worker) -> int:
@@ -61,7 +52,7 @@ def follow(worker: Worker) -> int:
     place = worker.place
     _die_with_parent(place)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-        signal.signal(number, lambda *_: worker.run.request("stop"))
+        signal.signal(number, worker.signalled_by)
     if place.rank:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     worker.store = cluster.meet(place)

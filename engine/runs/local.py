@@ -43,7 +43,7 @@ def train(worker: Worker, recipe: Recipe, tokens: Path, how: Spread) -> Path:
         sentence = _told(death, how)
         if left:
             times = "once more" if left == 1 else f"up to {left} times more"
-            worker.run.event("warning", sentence=f"{sentence} Training goes on from the last checkpoint, {times}.")
+            worker.event("warning", sentence=f"{sentence} Training goes on from the last checkpoint, {times}.")
             print(sentence, flush=True)
     kept = worker.run.checkpoints
     go_on = f"it goes on from {kept[-1].name}" if kept else "it has saved nothing yet, so it begins anew"

@@ -25,17 +25,18 @@ PORT = 29500         # where torchrun's processes meet, as is its custom
 
 def torchrun(recipe: Recipe, run_dir: Path) -> str:
     """The line that starts the run on one machine, or, typed on each of several, on all of them."""
-    train = recipe.train
+    train, environment = recipe.train, _environment()
     beside = Path(sys.executable).with_name("torchrun")
     words = [str(beside) if beside.exists() else "torchrun"]
     if train.nodes == 1:
         words.append("--standalone")
     else:
+        environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # or a restart finds what the ranks before it left
         words += [f"--nnodes={train.nodes}", "--rdzv-backend=c10d", f"--rdzv-endpoint=FIRST_MACHINE:{PORT}",
                   f"--rdzv-id={run_dir.name}"]
     words += [f"--nproc-per-node={'gpu' if train.devices == 'auto' else train.devices}",
               f"--max-restarts={train.restarts}", "-m", "engine", "work", str(run_dir)]
-    return "".join(f"{name}={shlex.quote(value)} " for name, value in _environment().items()) + shlex.join(words)
+    return "".join(f"{name}={shlex.quote(value)} " for name, value in environment.items()) + shlex.join(words)
 
 
 def sbatch(recipe: Recipe, run_dir: Path) -> str:

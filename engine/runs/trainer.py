@@ -49,6 +49,9 @@ def train(worker: Worker, recipe: Recipe, tokens: Path, how: Spread | None = Non
     run, ranks = worker.run, ranks or Ranks()
     begun = ranks.say(_newest(worker) if ranks.first else None)
     position = checkpoint.position(begun) if begun else Position()
+    if begun and ranks.first:
+        _tell_of(worker, begun)
+        checkpoint.tidy(run, recipe.train.keep_last, recipe.train.keep_every)  # a kill may have come before that
     if position.step >= recipe.train.max_steps:
         return checkpoint.best(run)
     used = spent(run)
@@ -120,8 +123,18 @@ def _newest(worker: Worker) -> Path | None:
     checkpoint.sweep(worker.run)
     found, wrong = checkpoint.newest(worker.run)
     if found and wrong:
-        worker.run.event("warning", sentence=f"Training goes on from {found.name}, since {wrong[0]}")
+        aside = checkpoint.set_aside(worker.run, found)
+        worker.event("warning", sentence=f"Training goes on from {found.name}, since {wrong[0]} "
+                                         f"What is damaged is now called {', '.join(aside)}.")
     return found
+
+
+def _tell_of(worker: Worker, begun: Path) -> None:
+    """A kill may come between a checkpoint and the event that tells of it."""
+    told, found = worker.run.rows("events")[0], checkpoint.meta(begun)
+    if not any(event.get("kind") == "checkpoint" and event.get("step") == found["step"] for event in told):
+        worker.event("checkpoint", step=found["step"], path=str(begun.relative_to(worker.run.path)),
+                     val_loss=found["val_loss"], best=checkpoint.is_best(worker.run, begun))
 
 
 def settle(worker: Worker, recipe: Recipe, position: Position) -> Position:
@@ -158,7 +171,7 @@ def fit(worker: Worker, recipe: Recipe, position: Position, stage: Stage, data: 
             return
         kept = worker.run.checkpoints
         sentence = not_finite(problem.step, recipe, position.precision, kept[-1] if kept else None)
-        worker.run.event("advice", sentence=sentence)
+        worker.event("advice", sentence=sentence)
         raise UserError(sentence, where=worker.run.name) from None
     except SIGTERMException:  # before the first step, when Lightning's own handler was still in place
         raise Stopped from None

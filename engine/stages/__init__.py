@@ -70,6 +70,8 @@ class TrainConfig(Config):
                                 advanced=True)
     checkpoint_every: int = setting(200, "Steps between two checkpoints", ge=1, unit="steps")
     keep_last: int = setting(2, "Newest checkpoints kept beside the best one", ge=1, advanced=True)
+    keep_every: int = setting(0, "Steps between two checkpoints that are kept for good; 0 keeps none so", ge=0,
+                              unit="steps", advanced=True)
     sample_every: int = setting(200, "Steps between two sample texts; 0 writes none", ge=0, unit="steps")
     sample_prompts: tuple[str, ...] = setting(("It was", "The"), "Beginnings that the sample texts continue")
     sample_tokens: int = setting(64, "Length of a sample text", ge=1, le=4096, unit="tokens", advanced=True)

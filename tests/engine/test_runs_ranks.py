@@ -267,7 +267,8 @@ def test_two_machines_train_the_same_bits(world, pair, hosts):
          "--nproc-per-node=1", "--rdzv-backend=c10d", "--rdzv-endpoint=10.77.0.1:29500", f"--rdzv-id={run.name}",
          f"--rdzv-conf=is_host={int(number == 1)}", f"--local-addr=10.77.0.{number}", "-m", "engine", "work",
          str(run.path)],
-        env={**os.environ, "PYTHONPATH": str(PROJECT), "GLOO_SOCKET_IFNAME": "eth0"},
+        env={**os.environ, "PYTHONPATH": str(PROJECT), "GLOO_SOCKET_IFNAME": "eth0",
+             "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"},
         stdout=open(run.path / "log.txt", "ab"), stderr=subprocess.STDOUT)  # noqa: SIM115
         for number, host in enumerate(hosts, 1)]
     assert [process.wait(600) for process in started] == [0, 0], run.log()

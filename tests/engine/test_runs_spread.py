@@ -7,6 +7,7 @@ import shutil
 import pytest
 from test_runs_training import events, rows
 
+from engine import files
 from engine.config import UserError
 from engine.recipe import Recipe
 from engine.runs import checkpoint, cluster, spread
@@ -66,6 +67,7 @@ def test_two_processes_train_what_one_trains_and_one_goes_on_from_them(world, al
 @pytest.mark.usefixtures("one_thread")
 def test_two_processes_save_and_stop_together(world):
     run = world.run(*BATCH, "train.devices=2")
+    files.write_json(run.path / "made.json", {"tokens": f"tokens/{world.tokens.name}"})
     run.request("stop")
     assert Worker(run).work() == "stopped", run.status().error
     assert [row["step"] for row in rows(run)] == [1]
