@@ -10,15 +10,17 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from engine import files, runs, terminal
+from engine import runs, terminal
 from engine.config import UserError
 from engine.recipe import JOBS, Recipe
-from engine.runs import outside
+from engine.runs import commands
+from engine.runs.sweep import check
 from engine.workspace import Workspace
 
 Command = tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]
@@ -94,6 +96,26 @@ def tries(job: str, name: str) -> Callable[[argparse.Namespace], int]:
     return run
 
 
+def takes_sweep(command: argparse.ArgumentParser) -> None:
+    takes_recipe(command)
+    command.add_argument("--vary", metavar="SETTING=RANGE", action="append", default=[],
+                         help="a setting to vary, such as optim.lr=log:1e-4:1e-2, model.num_layers=int:2:8 or "
+                              "optim.kind=adamw,muon; repeatable")
+    command.add_argument("--sampler", choices=("tpe", "random", "grid"), help="who chooses (tpe)")
+    command.add_argument("--trials", type=int, metavar="N", help="trials to make (20; a grid makes all of its own)")
+
+
+def sweep(arguments: argparse.Namespace) -> int:
+    asked = {"vary": json.dumps(arguments.vary) if arguments.vary else None, "sampler": arguments.sampler,
+             "num_trials": arguments.trials}
+    arguments.changes += [f"sweep.{name}={value}" for name, value in asked.items() if value is not None]
+    recipe = Recipe.load(arguments.recipe).override(*arguments.changes)
+    check(recipe)
+    print(f"{recipe.sweep.trials} trials, one after the other, of {recipe.train.max_steps:,} steps each")
+    arguments.changes += [f"name={recipe.name}-sweep", "jobs=[sweep]"]
+    return starts()(arguments)
+
+
 def takes_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("name", metavar="RUN", help="the name of a run (see: studio runs)")
 
@@ -160,21 +182,6 @@ def pause(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def torchrun(arguments: argparse.Namespace) -> int:
-    run = runs.find(arguments.name, Workspace(arguments.workspace))
-    print(outside.torchrun(runs.recipe_of(run), run.path))
-    return 0
-
-
-def slurm(arguments: argparse.Namespace) -> int:
-    run = runs.find(arguments.name, Workspace(arguments.workspace))
-    script = run.path / "slurm.sh"
-    files.write(script, text := outside.sbatch(runs.recipe_of(run), run.path))
-    print(text, end="")
-    print(f"# submit it with: sbatch {script}")
-    return 0
-
-
 def watch(arguments: argparse.Namespace) -> int:
     workspace = Workspace(arguments.workspace)
     return _follow(runs.find(arguments.name, workspace), workspace)
@@ -183,20 +190,6 @@ def watch(arguments: argparse.Namespace) -> int:
 def list_runs(arguments: argparse.Namespace) -> int:
     terminal.print_runs(runs.listing(Workspace(arguments.workspace)))
     return 0
-
-
-def verify(arguments: argparse.Namespace) -> int:
-    from engine.runs import checkpoint
-
-    run, damaged = runs.find(arguments.name, Workspace(arguments.workspace)), 0
-    for path in sorted((run.path / "checkpoints").glob("step-*"), key=checkpoint.step_of):
-        try:
-            checkpoint.verify(path)
-            print(f"{path.name} is whole")
-        except UserError as problem:
-            damaged += 1
-            print(f"{path.name}: {problem.sentence}")
-    return 1 if damaged else 0
 
 
 def takes_bundle(command: argparse.ArgumentParser) -> None:
@@ -279,14 +272,20 @@ COMMANDS: dict[str, Command] = {
     "train": ("train a model, curating and tokenizing first if needed", takes_recipe, starts(*JOBS[:3])),
     "lr-range": ("find a learning rate: train for a moment while it rises, and say which to take", takes_recipe,
                  tries("lr_range", "lr-range")),
+    "sweep": ("search for good settings: many trainings, each a run of its own", takes_sweep, sweep),
+    "queue": ("let runs wait for their turn, one at a time on each device", commands.verbs(commands.QUEUE),
+              commands.act),
     "resume": ("go on with a run from its last checkpoint", takes_resume, resume),
     "stop": ("save a run and stop it", takes_run, stop),
     "pause": ("save a run and let it wait", takes_run, pause),
-    "torchrun": ("show the line by which torchrun starts a run, on one machine or several", takes_run, torchrun),
-    "slurm": ("write and show the batch script that trains a run under SLURM", takes_run, slurm),
+    "torchrun": ("show the line by which torchrun starts a run", takes_run, commands.torchrun),
+    "slurm": ("write and show the batch script that trains a run under SLURM", takes_run, commands.slurm),
     "watch": ("show a run's progress until it ends", takes_run, watch),
-    "verify": ("check every file of a run's checkpoints against its checksum", takes_run, verify),
+    "verify": ("check every file of a run's checkpoints against its checksum", takes_run, commands.verify),
     "runs": ("list the runs", lambda command: None, list_runs),
+    "notes": ("show or change a run's notes and tags", commands.takes_note, commands.note),
+    "metrics": ("write a run's metrics as CSV or for TensorBoard", commands.takes_table, commands.metrics),
+    "trash": ("move runs to the trash, bring them back, or delete them", commands.takes_trash, commands.trash),
     "evaluate": ("measure a run's best checkpoint", takes_run_and_changes, on_checkpoint("evaluate")),
     "export": ("export a run's checkpoint to ONNX and prove it", takes_run_and_changes, on_checkpoint("export")),
     "generate": ("let an exported model continue a text", takes_bundle, generate),

@@ -20,13 +20,14 @@ from engine.model import ModelConfig
 from engine.model.shapes import shapes
 from engine.optim import LrRange, Optimizer, Schedule
 from engine.optim.groups import problem
+from engine.optim.sweep import SweepConfig
 from engine.stages import StageConfig, TrainConfig
 from engine.tokens import TokensConfig
 from engine.workspace import ASSETS
 
 JOBS = ("curate", "tokenize", "train", "evaluate", "export")
-ORDER = ("probe", *JOBS, "lr_range")
-Job = Literal["probe", "curate", "tokenize", "train", "evaluate", "export", "lr_range"]
+ORDER = ("probe", *JOBS, "lr_range", "sweep")
+Job = Literal["probe", "curate", "tokenize", "train", "evaluate", "export", "lr_range", "sweep"]
 
 
 class Recipe(Config):
@@ -43,6 +44,7 @@ class Recipe(Config):
     optim: Optimizer = setting("adamw", "Update rule")
     schedule: Schedule = setting("cosine", "Learning rate over the run")
     lr_range: LrRange = setting(LrRange(), "Learning-rate range test, before a run")
+    sweep: SweepConfig = setting(SweepConfig(), "Sweep: many trainings, to find good settings")
     stage: StageConfig = setting("pretrain", "Loss")
     train: TrainConfig = setting(TrainConfig(), "Training")
     evaluate: EvaluateConfig = setting(EvaluateConfig(), "Evaluation")

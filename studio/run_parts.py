@@ -16,7 +16,7 @@ from studio.views import Markup, age, banner, bar, chip, duration, icon, join, n
 from studio.watch import Feed, Line
 
 JOB_WORDS = {"probe": "Measure a few steps", "curate": "Clean the text", "tokenize": "Make tokens", "train": "Train",
-             "evaluate": "Evaluate", "export": "Export", "lr_range": "Find a learning rate"}
+             "evaluate": "Evaluate", "export": "Export", "lr_range": "Find a learning rate", "sweep": "Sweep"}
 LOST = "The process behind this run is gone: the machine was restarted, or it was killed. What it saved is here."
 
 
@@ -31,15 +31,16 @@ def _listed(line: Line, selected: Sequence[str]) -> Markup:
     style = txt(' style="--run:{}"', run_colour(list(selected).index(line.name))) if drawn else Markup("")
     facts = [f"val loss {number(line.val_loss)}"] if line.val_loss is not None else []
     facts.append(age(status.created) if status.created else "")
+    tagged = join(txt('<span class="tag">#{}</span>', tag) for tag in line.noted.tags)
     compare = "" if main else txt(
         '<button type="button" class="tick {}" data-press="compare:{}" aria-pressed="{}" '
         'title="Compare with the selected run"{}>{}</button>', "on" if drawn else "", line.name,
         "true" if drawn else "false", style, icon("check_box" if drawn else "add_chart"))
     progress = bar(status.step, status.of) if status.state in ("running", "stopping", "paused") else ""
     return txt('<div class="run {}" role="listitem"><button type="button" class="pick" data-press="pick:{}" '
-               'aria-current="{}"><span class="name">{}</span>{}<span class="facts">{}</span>{}</button>{}</div>',
+               'aria-current="{}"><span class="name">{}</span>{}<span class="facts">{}{}</span>{}</button>{}</div>',
                "main" if main else "", line.name, "true" if main else "false", line.name, chip(status.state),
-               " · ".join(filter(None, facts)), progress, compare)
+               " · ".join(filter(None, facts)), tagged, progress, compare)
 
 
 def head(feed: Feed, *, watch: bool = False, alone: bool = False) -> Markup:
@@ -87,7 +88,7 @@ def act(session: Session, run: Run, what: str) -> None:
     elif what == "trash":
         where = session.attempt(runs.trash, run, session.workspace)
         if where is not None:
-            session.notify(f"{run.name} lies in {where}.")
+            session.notify(f"{run.name} is in the trash now; it can be brought back below the list.")
             session.param.update(run="", others="")
 
 

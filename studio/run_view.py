@@ -10,12 +10,16 @@ from panel.viewable import Viewable, Viewer
 
 from engine import runs
 from engine.config import UserError
+from engine.recipe import Recipe
 from engine.runs import Run
 from studio import run_parts as parts
 from studio.layout import stack
+from studio.metrics_view import MetricsView
+from studio.notes_view import NotesView
 from studio.run_account import account, check
 from studio.run_plots import RunPlots
 from studio.session import Session
+from studio.sweep_view import SweepView
 from studio.views import Fragment, Markup, card, txt
 from studio.watch import WATCH, Feed
 
@@ -33,20 +37,22 @@ class RunView(Viewer):
         self.trouble, self.stepper, self.figures = Fragment(), Fragment(), Fragment()
         self.account, self.check = Fragment(), Fragment()
         self.verdict, self.samples, self.sample_head = Fragment(), Fragment(), Fragment()
-        self.plots = RunPlots()
+        self.plots, self.notes, self.sweep = RunPlots(), NotesView(session), SweepView(session)
+        self.metrics = MetricsView(session)
         self.step = pmui.IntSlider(label="", start=0, end=1, value=0, show_value=False, margin=(0, 12),
                                    sizing_mode="stretch_width")
         self.step.param.watch(lambda *_: self._show_sample(), "value")
         self._steps: list[int] = []
         self._seen: Any = None
-        self.fold = pmui.Tabs(*[(name, Fragment()) for name in FOLDS], sizing_mode="stretch_width", margin=0,
-                              dynamic=False, sx={"& .MuiTab-root": {"minHeight": 42}})
+        self.fold = pmui.Tabs(*[(name, Fragment()) for name in FOLDS], ("Metrics", self.metrics), dynamic=False,
+                              sizing_mode="stretch_width", margin=0, sx={"& .MuiTab-root": {"minHeight": 42}})
         self.fold.param.watch(lambda *_: self._unfold(), "active")
         self.sample_card = card(self.sample_head, self.step, self.samples, visible=False)
         self.verdict_card = card(self.verdict, title="Parity", visible=False)
         self.account_card = card(self.account, title="Energy and load", visible=False)
         self.check_card = card(self.check, title="Plan and outcome", visible=False)
-        self._view = stack(card(self.head, self.stepper, self.trouble), card(self.plots), card(self.figures),
+        self.plot_cards = stack(card(self.plots), card(self.figures), gap="16px")
+        self._view = stack(card(self.head, self.stepper, self.trouble, self.notes), self.sweep, self.plot_cards,
                            self.account_card, self.check_card, self.sample_card, self.verdict_card, card(self.fold),
                            gap="16px", visible=False)
 
@@ -60,7 +66,13 @@ class RunView(Viewer):
             self.names, self._seen = list(names), None
             if changed:
                 self._steps = []
-                self.jobs = self._jobs()
+                recipe = self._asked() if self.names else None
+                self.jobs = list(recipe.jobs) if recipe else []
+                if self.names:
+                    self.notes.look(self.run)
+                    self.metrics.look(self.run)
+                    self.sweep.look(self.run, recipe)
+                    self.plot_cards.visible = self.jobs != ["sweep"]
         self._view.visible = bool(self.names)
         self.tick()
 
@@ -77,6 +89,9 @@ class RunView(Viewer):
         self.plots.update(feeds)
         feed = feeds[0]
         self.head.html = parts.head(feed, alone=self.alone)
+        self.notes.tick()
+        self.metrics.tick()
+        self.sweep.update(feed)
         if (seen := (feed.version, feed.anew)) == self._seen:
             return
         self._seen = seen
@@ -93,13 +108,11 @@ class RunView(Viewer):
         self._samples(feed)
         self._unfold()
 
-    def _jobs(self) -> list[str]:
-        if not self.names:
-            return []
+    def _asked(self) -> Recipe | None:
         try:
-            return list(runs.recipe_of(self.run).jobs)
+            return runs.recipe_of(self.run)
         except UserError:
-            return []
+            return None
 
     # Samples -----------------------------------------------------------------------------------------
 
@@ -133,7 +146,10 @@ class RunView(Viewer):
         """Fill the fold that is in sight."""
         if not self.names:
             return
-        feed, name = WATCH.follow(self.run), FOLDS[self.fold.active]
+        name = (*FOLDS, "")[self.fold.active]
+        if not name:
+            return  # the metrics look after themselves
+        feed = WATCH.follow(self.run)
         shown = {"Checkpoints": parts.checkpoints, "What auto became": parts.resolved, "Timeline": parts.timeline,
                  "Log": parts.log, "Recipe": self._recipe}[name](feed)
         self.fold[self.fold.active].html = txt('<div class="fold">{}</div>', shown)

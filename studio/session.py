@@ -96,10 +96,20 @@ class Session(param.Parameterized):
 
     def start(self, recipe: Recipe, *, show: bool = True) -> Run | None:
         """Start a run and go to it; None if it could not start, or if this is the second half of a double click."""
+        return self._begin(runs.start, recipe, show=show)
+
+    def enqueue(self, recipe: Recipe, *, start_at: float = 0.0) -> Run | None:
+        """Let a run wait for its turn, and go to it; None as in `start`."""
+        run = self._begin(runs.enqueue, recipe, show=True, start_at=start_at)
+        if run is not None:
+            self.notify(f"{run.name} waits in the queue.", "success")
+        return run
+
+    def _begin(self, how: Any, recipe: Recipe, *, show: bool, **asked: Any) -> Run | None:
         if time.monotonic() - self._started < DOUBLE_CLICK_SECONDS:
             return None
         self._started = time.monotonic()
-        run = self.attempt(runs.start, recipe, self.workspace)
+        run: Run | None = self.attempt(how, recipe, self.workspace, **asked)
         if run is None:
             self._started = 0.0
         elif show:

@@ -6,6 +6,7 @@ nobody asked for in a while is put to sleep, and one that slept long is forgotte
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from dataclasses import dataclass, field
@@ -15,36 +16,49 @@ from typing import Any
 import numpy as np
 
 from engine import runs
-from engine.runs import Run, Status
+from engine.runs import Run, Status, columns, notes
+from engine.runs.columns import AXES
 from engine.runs.folder import START, Cursor
+from engine.runs.notes import Notes
 from engine.workspace import Workspace
 
 POLL_SECONDS = 0.2
 ASLEEP_SECONDS = 10.0
 FORGOTTEN_SECONDS = 600.0
-AXES = ("step", "tokens", "time")
+VAL_LOSS = b'"val/loss"'
+ENDED_SECONDS = 2.0  # between two looks at a run that is over
 
 
 class Series:
-    """One metric over the run: columns step, tokens, time and value, that grow in place."""
+    """One metric over the run: where (step, tokens, time) and value, which grow in place."""
 
     def __init__(self) -> None:
         self.length = 0
-        self._columns = np.empty((4, 256))
+        self._where, self._values = np.empty((3, 0)), np.empty(0)
 
     def add(self, step: float, tokens: float, moment: float, value: float) -> None:
-        if self.length == self._columns.shape[1]:
-            self._columns = np.concatenate([self._columns, np.empty_like(self._columns)], axis=1)
-        self._columns[:, self.length] = step, tokens, moment, value
+        if self.length == len(self._values):
+            room = max(256, self.length)
+            self._where = np.concatenate([self._where, np.empty((3, room))], axis=1)
+            self._values = np.concatenate([self._values, np.empty(room)])
+        self._where[:, self.length] = step, tokens, moment
+        self._values[self.length] = value
         self.length += 1
+
+    def extend(self, where: np.ndarray, values: np.ndarray) -> None:
+        """Take in a history, as it is: what is kept on the disk is read when it is looked at, and never written to."""
+        if self.length:
+            where = np.concatenate([self._where[:, : self.length], where], axis=1)
+            values = np.concatenate([self.values, values])
+        self._where, self._values, self.length = where, values, len(values)
 
     def axis(self, name: str) -> np.ndarray:
         """Steps, tokens or seconds since the epoch, of every value."""
-        return self._columns[AXES.index(name), : self.length]
+        return self._where[AXES.index(name), : self.length]
 
     @property
     def values(self) -> np.ndarray:
-        return self._columns[3, : self.length]
+        return self._values[: self.length]
 
 
 @dataclass
@@ -59,6 +73,7 @@ class Feed:
     anew: int = 0
     ready: bool = False
     asked: float = field(default_factory=time.monotonic)
+    polled: float = 0.0
     _metrics: Cursor = START
     _happened: Cursor = START
 
@@ -81,6 +96,7 @@ class Feed:
 
     def poll(self) -> None:
         """Read what was written since the last time."""
+        self.polled = time.monotonic()
         changed = self._read_metrics() | self._read_events()
         status = self.run.status()
         if changed or status != self.status or not self.ready:
@@ -88,10 +104,9 @@ class Feed:
             self.version += 1
 
     def _read_metrics(self) -> bool:
+        if self._metrics[0] != inode(self.run.path / "metrics.jsonl"):
+            return self._read_history()
         rows, cursor = self.run.rows("metrics", self._metrics)
-        if cursor[0] != self._metrics[0]:
-            self.series = {}
-            self.anew += 1
         self._metrics = cursor
         for row in rows:
             step, moment = _float(row.get("step")), _float(row.get("time"))
@@ -101,6 +116,16 @@ class Feed:
                     self.series.setdefault(name, Series()).add(step, tokens, moment, value)
         return bool(rows)
 
+    def _read_history(self) -> bool:
+        found, self._metrics = columns.history(self.run)
+        series: dict[str, Series] = {}
+        for rows in found:
+            for name, values in rows.values.items():
+                series.setdefault(name, Series()).extend(rows.where, values)
+        self.series = series
+        self.anew += 1
+        return True
+
     def _read_events(self) -> bool:
         rows, cursor = self.run.rows("events", self._happened)
         if cursor[0] != self._happened[0]:
@@ -108,6 +133,14 @@ class Feed:
         self._happened = cursor
         self.events += rows
         return bool(rows)
+
+
+def inode(path: Path) -> int:
+    """The number of a file, which changes when it is replaced; 0 where there is none."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return 0
 
 
 def _float(value: Any) -> float:
@@ -138,7 +171,8 @@ class Watch:
             with self._guard:
                 self._feeds = {path: feed for path, feed in self._feeds.items()
                                if now - feed.asked < FORGOTTEN_SECONDS and path.exists()}
-                awake = [feed for feed in self._feeds.values() if now - feed.asked < ASLEEP_SECONDS]
+                awake = [feed for feed in self._feeds.values() if now - feed.asked < ASLEEP_SECONDS and not (
+                    feed.ready and not feed.status.active and now - feed.polled < ENDED_SECONDS)]
                 if not self._feeds:
                     self._thread = None
                     return
@@ -160,14 +194,16 @@ class Line:
     name: str
     status: Status
     val_loss: float | None
+    noted: Notes
 
 
 def lines(workspace: Workspace) -> list[Line]:
     """Every run for a list, newest first. Reads a status each, and the end of its metrics when they changed."""
-    return [Line(run.name, run.status(), _val_loss(run)) for run in runs.listing(workspace)]
+    return [Line(run.name, run.status(), _val_loss(run), _noted(run)) for run in runs.listing(workspace)]
 
 
 _LOSSES: dict[Path, tuple[tuple[int, int], float | None]] = {}
+_NOTED: dict[Path, tuple[int, Notes]] = {}
 
 
 def _val_loss(run: Run) -> float | None:
@@ -175,12 +211,34 @@ def _val_loss(run: Run) -> float | None:
     path = run.path / "metrics.jsonl"
     try:
         facts = path.stat()
+        mark = (facts.st_ino, facts.st_size)
+        if _LOSSES.get(path, (None, None))[0] == mark:
+            return _LOSSES[path][1]
+        with open(path, "rb") as file:
+            file.seek(max(0, facts.st_size - 262_144))
+            tail = file.read()
     except OSError:
         return None
-    mark = (facts.st_ino, facts.st_size)
-    if _LOSSES.get(path, (None, None))[0] != mark:
-        rows, _ = run.rows("metrics", (facts.st_ino, max(0, facts.st_size - 262_144)))
-        found = [row["val/loss"] for row in rows if isinstance(row.get("val/loss"), (int, float))]
-        earlier = _LOSSES[path][1] if path in _LOSSES else None
-        _LOSSES[path] = mark, found[-1] if found else earlier
-    return _LOSSES[path][1]
+    found = _LOSSES[path][1] if path in _LOSSES else None
+    for line in reversed(tail[: tail.rfind(b"\n") + 1].splitlines()):
+        if VAL_LOSS in line:
+            try:
+                value = json.loads(line)["val/loss"]
+            except (ValueError, KeyError):
+                continue
+            if isinstance(value, (int, float)):
+                found = value
+                break
+    _LOSSES[path] = mark, found
+    return found
+
+
+def _noted(run: Run) -> Notes:
+    """What was noted of the run, read when it changed."""
+    try:
+        mark = (run.path / notes.NOTES).stat().st_mtime_ns
+    except OSError:
+        return Notes()
+    if _NOTED.get(run.path, (0, None))[0] != mark:
+        _NOTED[run.path] = mark, notes.read(run)
+    return _NOTED[run.path][1]

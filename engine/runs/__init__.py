@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import platform
-import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -15,13 +14,16 @@ from pathlib import Path
 from engine import __version__, files
 from engine.config import UserError
 from engine.recipe import Recipe
+from engine.runs import queue
 from engine.runs.folder import Run, Status
 from engine.runs.history import foretell
 from engine.runs.launch import launch
 from engine.runs.outside import hand_over
+from engine.runs.trashed import trash
 from engine.workspace import Workspace, slug
 
-__all__ = ["Run", "Status", "create", "find", "listing", "pause", "recipe_of", "resume", "start", "stop", "trash"]
+__all__ = ["Run", "Status", "create", "enqueue", "find", "listing", "pause", "recipe_of", "resume", "start", "stop",
+           "trash"]
 
 
 def create(recipe: Recipe, workspace: Workspace | None = None) -> Run:
@@ -58,8 +60,19 @@ def start(recipe: Recipe, workspace: Workspace | None = None) -> Run:
     return run
 
 
+def enqueue(recipe: Recipe, workspace: Workspace | None = None, *, device: str = "auto", start_at: float = 0.0,
+            held: bool = False) -> Run:
+    """Create a run and put it at the end of the queue; it starts when its device is free, not before `start_at`."""
+    run = create(recipe, workspace)
+    queue.add(run, device=device, start_at=start_at, held=held)
+    return run
+
+
 def resume(run: Run) -> Run:
-    """Go on in the same folder from the last complete checkpoint, or wake a paused run."""
+    """Go on in the same folder from the last complete checkpoint, wake a paused run, or start a waiting one now."""
+    if queue.waiting(run):
+        queue.start_now(run)
+        return run
     status = run.status()
     if status.state == "paused":
         run.request("resume")
@@ -76,9 +89,11 @@ def resume(run: Run) -> Run:
 
 
 def stop(run: Run) -> None:
-    """Ask the run to save and stop at the next step boundary."""
+    """Ask the run to save and stop at the next step boundary; one that waits in the queue is taken out of it."""
     status = run.status()
-    if status.awaits:
+    if queue.waiting(run):
+        queue.remove(run)
+    elif status.awaits:
         run.write_status(state="stopped", awaits="", message="")
         run.event("state", state="stopped")
     elif status.active:
@@ -128,13 +143,3 @@ def recipe_of(run: Run) -> Recipe:
     except OSError:
         raise UserError(f"{run.recipe_path} is missing; the run cannot be resumed.", where=run.name) from None
     return Recipe.from_yaml(text, str(run.recipe_path))
-
-
-def trash(run: Run, workspace: Workspace) -> Path:
-    """Move a run that is not active to the workspace's trash; nothing is deleted."""
-    if run.status().active:
-        raise UserError(f"run {run.name} is running; stop it first.", where=run.name)
-    target = workspace.path / "trash" / f"{run.name}-{int(time.time())}"
-    target.parent.mkdir(exist_ok=True)
-    shutil.move(run.path, target)
-    return target

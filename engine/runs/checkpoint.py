@@ -46,6 +46,9 @@ class Position:
     device: str = ""            # cpu or cuda
     precision: str = ""         # bf16 or float32
     matmul_precision: str = ""  # of torch.set_float32_matmul_precision
+    queries_at_once: int = 0    # these two as in `model.operators.Operators`
+    fused: bool = False
+    compiled: bool = False      # by torch.compile
 
 
 # Looking ------------------------------------------------------------------------------------------
@@ -191,7 +194,7 @@ def checksum(path: Path) -> str:
 def position(checkpoint: Path) -> Position:
     """Where training goes on from this checkpoint."""
     values = files.read_json(checkpoint / POSITION)
-    return Position(**{name: values[name] for name in Position.__dataclass_fields__})
+    return Position(**{name: values[name] for name in Position.__dataclass_fields__ if name in values})
 
 
 def restore_model(checkpoint: Path, model: Decoder) -> None:

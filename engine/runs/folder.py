@@ -4,7 +4,8 @@
     status.json    where it stands; replaced atomically   manifest.json  last: what was made
     metrics.jsonl  what plots read                        events.jsonl   what the timeline reads
     log.txt        stdout and stderr                      requests/      dropped by any viewer
-    plan.json      what was foretold
+    plan.json      what was foretold                      queue.json     while it waits in the queue
+    notes.json     what people say of it
     checkpoints/step-000500/                              lock           held by the worker
 
 One worker writes, any number of viewers read. The worker holds a lock on `lock` for as long as it
@@ -32,6 +33,7 @@ from engine.config import UserError
 ACTIVE = ("queued", "running", "paused", "stopping")
 REQUESTS = ("stop", "pause", "resume", "checkpoint", "sample", "requeue")
 HEARTBEAT_SECONDS = 2.0
+QUEUED = "queue.json"  # beside a run that waits in the queue
 STALE_SECONDS = 30.0  # a worker on another machine counts as lost after this silence
 
 Cursor = tuple[int, int]  # the file's inode and the byte offset in it
@@ -111,7 +113,7 @@ class Run:
             return None
 
     def _alive(self, status: Status) -> bool:
-        if status.state == "queued" and status.awaits:
+        if status.state == "queued" and (status.awaits or (self.path / QUEUED).exists()):
             return True
         if status.host and status.host != platform.node():
             return self._beating(status.heartbeat)

@@ -18,13 +18,16 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from engine import files, hardware
 from engine.config import UserError
+from engine.model import operators
 from engine.model.decoder import Decoder
+from engine.model.operators import Operators
 from engine.plan import prices
 from engine.progress import Stopped
 from engine.recipe import Recipe
 from engine.runs import checkpoint, strategy
 from engine.runs.callbacks import Boundary
 from engine.runs.checkpoint import Position
+from engine.runs.compiling import settle_compile
 from engine.runs.doctor import Doctor, not_finite
 from engine.runs.energy import Meter, spent
 from engine.runs.metrics import cut
@@ -75,8 +78,7 @@ def train(worker: Worker, recipe: Recipe, tokens: Path, how: Spread | None = Non
                                                                       f"{how.micro_batch_size} rows of a step")
         train = train.replace(devices="auto", micro_batch_size=how.micro_batch_size, accumulation=how.accumulation,
                               validation_batches=looked_at(train, how))
-    torch.manual_seed(recipe.seed)
-    model = Decoder(recipe.model)
+    model = built(recipe, position)
     if begun:
         checkpoint.restore_model(begun, model)
     stage = recipe.stage.module()(model, recipe.stage, train, recipe.optim, recipe.schedule, recipe.seed)
@@ -87,6 +89,7 @@ def train(worker: Worker, recipe: Recipe, tokens: Path, how: Spread | None = Non
     data = TokenData(tokens, recipe.model.context_length, train.micro_batch_size, recipe.seed,
                      first_batch=position.step * train.accumulation, validation_batches=train.validation_batches,
                      packing=recipe.tokens.packing, document_mask=recipe.tokens.document_mask)
+    position = _compiled(worker, recipe.replace(train=train), position, stage, data, how)
     meter = Meter(position.device, prices.load(worker.workspace), used, nodes=how.nodes if how else 1,
                   local_rank=int(os.environ.get("LOCAL_RANK", 0)) if ranks.size > 1 else 0, together=ranks.together)
     worker.resolved(setting="energy", value=meter.value, why=meter.method, currency=meter.prices.currency)
@@ -94,6 +97,21 @@ def train(worker: Worker, recipe: Recipe, tokens: Path, how: Spread | None = Non
     fit(worker, recipe, position, stage, data, boundary, how)
     ranks.wait()  # the last checkpoint is the first rank's to write
     return checkpoint.best(run)
+
+
+def _compiled(worker: Worker, recipe: Recipe, position: Position, stage: Stage, data: TokenData,
+              how: Spread | None) -> Position:
+    """Settle it on the first rank; the others do as it does. FSDP's gathering of weights is not compiled."""
+    if how is not None and how.strategy == "fsdp":
+        recipe, position = recipe.override("train.compile='off'"), replace(position, compiled=False)
+    batch = data.batches().batch(data.first_batch)
+    if stage.ranks.first:
+        position = settle_compile(worker, recipe, position, stage, batch)
+    position = stage.ranks.say(position)
+    if not stage.ranks.first:
+        alike = "on" if position.compiled else "off"
+        position = settle_compile(worker, recipe.override(f"train.compile='{alike}'"), position, stage, batch)
+    return position
 
 
 def looked_at(train: TrainConfig, how: Spread) -> int:
@@ -152,7 +170,23 @@ def settle(worker: Worker, recipe: Recipe, position: Position) -> Position:
                     "a GPU is there" if device == "cuda" else "no GPU that torch can use is there")
     worker.resolved(setting="train.precision", value=precision, why=why)
     worker.resolved(setting="float32 matrix products", value=matmul, why=why_matmul)
-    return replace(position, device=device, precision=precision, matmul_precision=matmul)
+    block, why_block = position.queries_at_once, before
+    fused, why_fused = position.fused, before
+    if not position.step:
+        block, why_block = operators.choose_attention(recipe.model, device, precision)
+        fused, why_fused = operators.choose_fused(device)
+    worker.resolved(setting="attention", value=f"by blocks of {block} queries" if block else "torch's", why=why_block)
+    worker.resolved(setting="norms and rotation", value="fused" if fused else "torch's", why=why_fused)
+    return replace(position, device=device, precision=precision, matmul_precision=matmul, queries_at_once=block,
+                   fused=fused)
+
+
+def built(recipe: Recipe, position: Position) -> Decoder:
+    """The recipe's model with the weights that its seed draws, computing as was settled."""
+    torch.manual_seed(recipe.seed)
+    model = Decoder(recipe.model)
+    operators.use(model, Operators(position.queries_at_once, position.fused))
+    return model
 
 
 def fit(worker: Worker, recipe: Recipe, position: Position, stage: Stage, data: TokenData | Any,

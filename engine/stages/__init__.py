@@ -47,6 +47,8 @@ class TrainConfig(Config):
                                     "average; 0.999 suits long runs, 0 turns it off", ge=0, lt=1, advanced=True)
     precision: Literal["auto", "bf16", "float32"] = setting(
         "auto", "Number format of the matrix products; auto measures whether bf16 is faster here")
+    compile: Literal["auto", "on", "off"] = setting(
+        "auto", "Compile the model with torch.compile; auto does so in runs long enough to repay it", advanced=True)
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where to train; auto takes a GPU if there is one")
     devices: str = setting("auto", "Processes on each machine, one a GPU; they share out the rows of a step evenly. "
                                    "auto takes all GPUs of this machine, or one process without a GPU")
@@ -75,6 +77,12 @@ class TrainConfig(Config):
     sample_every: int = setting(200, "Steps between two sample texts; 0 writes none", ge=0, unit="steps")
     sample_prompts: tuple[str, ...] = setting(("It was", "The"), "Beginnings that the sample texts continue")
     sample_tokens: int = setting(64, "Length of a sample text", ge=1, le=4096, unit="tokens", advanced=True)
+
+    @field_validator("compile", mode="before")
+    @classmethod
+    def _words(cls, value: Any) -> Any:
+        """YAML reads a bare on or off as true or false."""
+        return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
 
     @field_validator("devices", mode="before")
     @classmethod

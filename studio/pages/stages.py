@@ -9,6 +9,7 @@ from panel.viewable import Viewable
 from engine.config import UserError
 from engine.plan.outline import text_of
 from engine.recipe import Recipe, shipped
+from engine.runs import queue
 from engine.workspace import Workspace
 from studio.fields import label
 from studio.forms import Form
@@ -17,6 +18,7 @@ from studio.page import Page
 from studio.plan_card import PlanCard
 from studio.run_parts import JOB_WORDS
 from studio.spread_card import SpreadCard
+from studio.sweep_form import SweepForm
 from studio.views import Fragment, card, icon, join, number, press, size, tiles, txt
 
 PAGE_OF = {"corpus": "corpus", "tokens": "tokens", "model": "model", "optim": "optim", "schedule": "optim",
@@ -33,6 +35,9 @@ class Train(Page):
         self.ready = Fragment(on_press=self._pressed)
         self.start = pmui.Button(label="Start", icon="play_arrow", variant="contained", size="large", margin=0,
                                  sx={"minWidth": "150px", "minHeight": "46px"}, on_click=lambda *_: self._start())
+        self.wait = pmui.Button(label="Add to queue", icon="playlist_add", variant="outlined", size="large", margin=0,
+                                sx={"minHeight": "46px"}, on_click=lambda *_: self._enqueue())
+        self.at = pmui.TextInput(label="Not before", placeholder="22:30", size="small", width=110, margin=0)
         recipes = pmui.MenuButton(label="Begin with a recipe", icon="menu_book", variant="outlined", size="small",
                                   margin=0, items=[{"label": name} for name in shipped()],
                                   on_click=lambda item: self._load(item["label"]))
@@ -43,9 +48,13 @@ class Train(Page):
         self.plan = PlanCard(self.session)
         self.plan.tick()
         self._estimate()
-        head = pn.Row(self.ready, self.start, sizing_mode="stretch_width", margin=0, styles={"gap": "20px"})
+        queued = pmui.FlexBox(self.at, self.wait, margin=0, gap="10px", align_items="center", sizing_mode=None)
+        go = stack(self.start, queued, gap="12px", sizing_mode=None, align="end")
+        head = pn.Row(self.ready, go, sizing_mode="stretch_width", margin=0, styles={"gap": "20px"})
         return stack(card(head), self.plan, card(top, recipes, title="Run"),
-                         card(form, title="Training"), SpreadCard(self.session), card(stage, title="Loss"))
+                     card(form, title="Training"), SpreadCard(self.session), card(stage, title="Loss"),
+                     card(SweepForm(self.session), title="Sweep", line="Many trainings with other settings, each a run "
+                          "of its own, to find good ones."))
 
     def shown(self) -> None:
         self._estimate()
@@ -70,7 +79,7 @@ class Train(Page):
 
     def _estimate(self) -> None:
         recipe, missing = self.session.draft.settled, self.missing()
-        self.start.disabled = bool(missing)
+        self.start.disabled = self.wait.disabled = bool(missing)
         if missing:
             many = "one thing" if len(missing) == 1 else f"{len(missing)} things"
             lines = join(txt("<li>{} {}</li>", sentence[:1].upper() + sentence[1:],
@@ -102,6 +111,15 @@ class Train(Page):
             self._estimate()
             return
         self.session.start(recipe)
+
+    def _enqueue(self) -> None:
+        recipe = self.session.recipe()
+        if recipe is None or self.missing():
+            self._estimate()
+            return
+        at = self.session.attempt(queue.moment, self.at.value_input or "")
+        if at is not None:
+            self.session.enqueue(recipe, start_at=at)
 
 
 def unreadable(recipe: Recipe, workspace: Workspace) -> list[str]:

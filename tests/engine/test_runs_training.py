@@ -119,9 +119,9 @@ def test_samples_are_those_of_the_saved_weights(world):
 ])
 def test_a_loss_that_explodes_stops_the_run_and_keeps_the_last_good_checkpoint(world, changes, monkeypatch):
     if "optim.lr=10" in changes:  # AdamW's updates are bounded, so its gradient is spoilt by hand
-        update = Decoder.forward
+        update = Decoder.hidden
         calls = iter(range(10**6))
-        monkeypatch.setattr(Decoder, "forward", lambda self, ids, **more: update(self, ids, **more) * (
+        monkeypatch.setattr(Decoder, "hidden", lambda self, ids, **more: update(self, ids, **more) * (
             math.nan if self.training and next(calls) == 15 else 1))
     run = world.run(*changes, "train.checkpoint_every=1", "train.max_steps=200", "train.keep_last=1")
     assert Worker(run).work() == "failed"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from planted import append, plant
+from planted import EVIL, append, plant
 from playwright.sync_api import expect
 
 pytestmark = pytest.mark.browser
@@ -56,10 +56,56 @@ def test_runs_are_compared_and_the_choice_is_in_the_address(studio_page, server)
     studio_page.open("runs", run="first")
     row = studio_page.page.locator(".run", has_text="second")
     row.get_by_title("Compare with the selected run").click()
-    studio_page.until(lambda: any({150, 250} <= {c[-1] for c in figure if c} for figure in studio_page.figures()))
+    studio_page.until(lambda: ends(studio_page) == [150, 250])
     assert "others=second" in studio_page.page.url
     studio_page.page.reload()
-    studio_page.until(lambda: any({150, 250} <= {c[-1] for c in figure if c} for figure in studio_page.figures()))
+    studio_page.until(lambda: ends(studio_page) == [150, 250])
+    studio_page.button("Tokens").first.click()
+    studio_page.until(lambda: ends(studio_page) == [150 * 4096, 250 * 4096])
+    expect(studio_page.text("These runs were asked the same, but for their names.")).to_be_visible()
+
+
+ENDS = """() => {
+  const found = []
+  for (const model of window.Bokeh?.documents?.[0]?._all_models.values() ?? [])
+    if (model.type === 'GlyphRenderer' && model.glyph.type === 'MultiLine')
+      found.push(Array.from(model.data_source.data.xs ?? []).map(xs => xs[xs.length - 1]).sort((a, b) => a - b))
+  return found.sort((a, b) => b.length - a.length)[0] ?? []
+}"""
+
+
+def ends(studio_page) -> list[float]:
+    """Where the curves of the comparison end."""
+    return studio_page.page.evaluate(ENDS)
+
+
+def test_a_run_waits_is_held_and_taken_out_of_the_queue(studio_page, server):
+    from engine import runs
+    from engine.recipe import Recipe
+
+    for name in ("waits", "waits-too"):
+        runs.queue.add(runs.create(Recipe().override(f"name={name}"), server.workspace), held=True)
+    studio_page.open("runs", run="waits")
+    row = studio_page.page.locator(".queue li", has_text="waits-too")
+    row.get_by_title("Earlier").click()
+    expect(studio_page.page.locator(".queue li").first).to_contain_text("waits-too")
+    row.get_by_role("button", name="Remove").click()
+    expect(row).to_have_count(0)
+    studio_page.page.locator(".queue li").get_by_role("button", name="Remove").click()
+    expect(studio_page.page.locator(".queue li")).to_have_count(0)
+
+
+def test_notes_are_written_and_shown_as_what_they_are(studio_page, server):
+    plant(server.workspace, "noted", steps=50)
+    studio_page.open("runs", run="noted")
+    studio_page.button("Add notes or tags").click()
+    studio_page.field("Notes, in Markdown").fill(f"**warm** {EVIL}")
+    studio_page.field("Tags, with commas between").fill("base")
+    studio_page.button("Save").click()
+    expect(studio_page.page.locator(".noted strong", has_text="warm")).to_be_visible()
+    assert studio_page.page.evaluate("() => window.hacked") is None
+    studio_page.field("Filter runs").press_sequentially("#base")
+    expect(studio_page.page.locator(".run")).to_have_count(1)
 
 
 def test_a_failed_run_says_what_to_try_and_offers_to_resume(studio_page, server):
