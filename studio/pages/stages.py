@@ -17,6 +17,7 @@ from studio.layout import stack
 from studio.page import Page
 from studio.plan_card import PlanCard
 from studio.run_parts import JOB_WORDS
+from studio.spread_card import SpreadCard
 from studio.sweep_form import SweepForm
 from studio.views import Fragment, card, icon, join, number, press, size, tiles, txt
 
@@ -51,7 +52,7 @@ class Train(Page):
         go = stack(self.start, queued, gap="12px", sizing_mode=None, align="end")
         head = pn.Row(self.ready, go, sizing_mode="stretch_width", margin=0, styles={"gap": "20px"})
         return stack(card(head), self.plan, card(top, recipes, title="Run"),
-                     card(form, title="Training"), card(stage, title="Loss"),
+                     card(form, title="Training"), SpreadCard(self.session), card(stage, title="Loss"),
                      card(SweepForm(self.session), title="Sweep", line="Many trainings with other settings, each a run "
                           "of its own, to find good ones."))
 
