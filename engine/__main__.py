@@ -189,6 +189,10 @@ def list_runs(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def verify(arguments: argparse.Namespace) -> int:
+    return terminal.print_checkpoints(runs.find(arguments.name, Workspace(arguments.workspace)))
+
+
 def takes_bundle(command: argparse.ArgumentParser) -> None:
     command.add_argument("bundle", metavar="BUNDLE", help="the name of a bundle, or its folder")
     command.add_argument("prompt", metavar="PROMPT", help="the beginning that the model continues")
@@ -276,6 +280,7 @@ COMMANDS: dict[str, Command] = {
     "stop": ("save a run and stop it", takes_run, stop),
     "pause": ("save a run and let it wait", takes_run, pause),
     "watch": ("show a run's progress until it ends", takes_run, watch),
+    "verify": ("check every file of a run's checkpoints against its checksum", takes_run, verify),
     "runs": ("list the runs", lambda command: None, list_runs),
     "notes": ("show or change a run's notes and tags", commands.takes_note, commands.note),
     "metrics": ("write a run's metrics as CSV or for TensorBoard", commands.takes_table, commands.metrics),

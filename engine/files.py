@@ -15,6 +15,7 @@ from typing import Any
 from engine.config import UserError
 
 MANIFEST = "manifest.json"
+FULL = (28, 122)  # the numbers of the errors for a full disk and a used-up quota
 
 
 def write(path: Path, content: str | bytes) -> None:
@@ -45,11 +46,13 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is missing.", where=str(path)) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is damaged ({error}); restore or delete it.", where=str(path)) from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.", where=str(path)) from None
 
 
-def sync(folder: Path) -> None:
-    """Make a rename inside `folder` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make the content of a file, or a rename inside a folder, survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     except OSError:
@@ -74,6 +77,9 @@ def making(folder: Path) -> Iterator[Path]:
                 path.chmod(readable)
                 with open(path, "rb") as file:
                     os.fsync(file.fileno())
+            else:
+                sync(path)
+        sync(beside)
         old = None
         if folder.exists():
             old = folder.with_name(f".{folder.name}.old.{uuid.uuid4().hex[:8]}")
@@ -93,7 +99,7 @@ def unwritable(path: Path, error: OSError) -> UserError:
     """The sentence for a full disk, a read-only folder or a missing parent."""
     reason = {28: "the disk is full", 122: "the disk quota is used up", 30: "the filesystem is read-only",
               13: "permission is denied"}.get(error.errno or 0, error.strerror or str(error))
-    remedy = "Free some space" if error.errno in (28, 122) else "Check the path and its permissions"
+    remedy = "Free some space" if error.errno in FULL else "Check the path and its permissions"
     return UserError(f"{path} could not be written: {reason}. {remedy}, or choose another workspace.",
                      where=str(path))
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import param
 from panel.viewable import Viewable, Viewer
 
 from engine.corpus.bias_table import NOTE, digest, heads, interval, rows
+from engine.runs.costs import HOW
 from studio import bias_pictures
 from studio.layout import pair, picture, stack
 from studio.texts import Text
@@ -25,21 +26,25 @@ class BiasReport(Viewer):
 
     def __init__(self, **params: Any) -> None:
         super().__init__(**params)
-        self.facts, self.table, self.words = Text(), Text(), Text()
+        self.facts, self.table, self.words, self.models = (Text() for _ in range(4))
         self.axes, self.title, self.balance_title = Text(on_press=self._choose), Text(), Text()
         self.association, self.balance = picture(), picture()
         self.report: Mapping[str, Any] | None = None
         self.chosen = ""
         self._pictures = stack(self.axes, pair(stack(self.title, self.association, gap="2px"),
                                                stack(self.balance_title, self.balance, gap="2px")), gap="12px")
-        self._view = stack(self.facts, self._pictures, self.words, self.table, gap="18px", visible=self.param.visible)
+        self._view = stack(self.facts, self._pictures, self.words, self.table, self.models, gap="18px",
+                           visible=self.param.visible)
 
     def __panel__(self) -> Viewable:
         return self._view
 
-    def show(self, report: Mapping[str, Any] | None) -> None:
-        """The report on a dataset, or on a sample (`preview`'s "bias_report")."""
+    def show(self, report: Mapping[str, Any] | None,
+             models: Iterable[tuple[str, str, Mapping[str, Any]]] | None = None) -> None:
+        """The report on a dataset, or on a sample (`preview`'s "bias_report"); `models` are `engine.runs.costs`, None
+        where no model can have been trained."""
         self.report = report
+        self.models.html = txt("") if models is None or not (report and report["steps"]) else _models(list(models))
         if report is None:
             self.facts.html, self.table.html, self.words.html = empty(NOT_MEASURED, "balance"), txt(""), txt("")
             self._pictures.visible = False
@@ -88,6 +93,14 @@ class BiasReport(Viewer):
             '<h4>Words that go most with each group{}</h4><div class="scroll"><table>{}{}</table></div>',
             ", as it is" if len(sides) > 1 else "", join(_group(group) for group in groups["after"]),
             join(_apart(name, gap) for name, gap in gaps.items()))
+
+
+def _models(costs: list[tuple[str, str, Mapping[str, Any]]]) -> Any:
+    """What mitigation cost the models that were trained before and after it."""
+    told = join(txt("<tr><td>{} → {}</td><td>{}</td></tr>", before, after, cost["sentence"])
+                for before, after, cost in costs)
+    return txt('<h4>What it cost a model</h4><div class="scroll"><table>{}</table></div>', told) if costs else txt(
+        '<p class="more">{}</p>', HOW)
 
 
 def _sides(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -37,8 +37,10 @@ def takes_dataset(command: argparse.ArgumentParser) -> None:
 def bias(arguments: argparse.Namespace) -> int:
     from engine.corpus.bias_report import of_dataset
     from engine.corpus.bias_table import NOTE, digest, heads, rows
+    from engine.runs.costs import HOW, costs
 
-    dataset = Workspace(arguments.workspace).find("datasets", arguments.dataset)
+    workspace = Workspace(arguments.workspace)
+    dataset = workspace.find("datasets", arguments.dataset)
     report = of_dataset(dataset)
     if arguments.json:
         print(json.dumps(report, indent=2, ensure_ascii=False))
@@ -51,6 +53,11 @@ def bias(arguments: argparse.Namespace) -> int:
         print("  ".join([name.ljust(widths[0]), *(value.rjust(width) for value, width in
                                                   zip(values, widths[1:], strict=True))]))
     print(NOTE)
+    models = costs(dataset, workspace)
+    for before, after, cost in models:
+        print(f"{before} -> {after}: {cost['sentence']}")
+    if report["steps"] and not models:
+        print(HOW)
     return 0
 
 

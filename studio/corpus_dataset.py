@@ -12,6 +12,7 @@ from panel.viewable import Viewable, Viewer
 
 from engine import files
 from engine.config import UserError
+from engine.runs.costs import costs
 from studio import texts
 from studio.account import Account
 from studio.background import Latest
@@ -75,7 +76,7 @@ class DatasetView(Viewer):
                     bias = files.read_json(folder / "bias.json")
                 except UserError:
                     bias = None                      # a dataset that is older, or was told not to measure it
-                return folder, {**summary, "bias_report": bias}
+                return folder, {**summary, "bias_report": bias, "models": costs(folder, self.session.workspace)}
 
             self.looking.ask(name, work)
         if over := self.looking.answer():
@@ -109,7 +110,7 @@ class DatasetView(Viewer):
             return
         self._drawn[name], summary = self._found
         if name == "Bias":
-            self.bias.show(summary["bias_report"])
+            self.bias.show(summary["bias_report"], summary["models"])
         elif drawn := {"Account": self.account, "Profile": self.profile}.get(name):
             drawn.show(summary)
 

@@ -201,13 +201,22 @@ def checkpoints(feed: Feed) -> Markup:
     kept = {path.name for path in feed.run.checkpoints}
     measured = [event for event in told if isinstance(event.get("val_loss"), (int, float))]
     best = min(measured, key=lambda event: event["val_loss"], default={})
-    rows = join(txt('<tr><td class="num">{}</td><td class="num">{}</td><td>{}</td><td class="mono">{}</td></tr>',
+    rows = join(txt('<tr><td class="num">{}</td><td class="num">{}</td><td>{}</td><td class="num">{}</td>'
+                    '<td class="num">{}</td><td class="mono">{}</td></tr>',
                     number(event.get("step")), number(event.get("val_loss")),
                     "best" if event.get("step") == best.get("step") else "",
+                    _moment(event.get("stall_seconds")), _moment(event.get("write_seconds")),
                     event.get("path") if str(event.get("path")).rsplit("/", 1)[-1] in kept else "replaced by newer")
                 for event in reversed(told[-40:]))
-    return txt('<table><tr><th class="num">step</th><th class="num">validation loss</th><th></th><th>folder</th></tr>{}'
+    return txt('<table><tr><th class="num">step</th><th class="num">validation loss</th><th></th>'
+               '<th class="num">training stood still</th><th class="num">written in</th><th>folder</th></tr>{}'
                "</table>", rows) if told else txt('<p class="line">None yet.</p>')
+
+
+def _moment(seconds: Any) -> str:
+    if not isinstance(seconds, int | float):
+        return "–"
+    return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def resolved(feed: Feed) -> Markup:

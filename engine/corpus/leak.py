@@ -7,6 +7,7 @@ zeros are looked at: the same ones on both sides, since the hash says which.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from engine.corpus.lengths import num_bytes
 
 RUN = 64
 """Bytes that must be the same; a power of two, since runs are hashed by doubling."""
@@ -67,6 +70,17 @@ def stored(dataset: Path) -> Iterator[pa.Table]:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(1024, columns=["text", "split"]):
                 yield pa.Table.from_batches([batch])
+
+
+def between(trained: Path, held_out: Path) -> dict[str, Any]:
+    """What the training text of one dataset has in common with the held-out text of another."""
+    size = sum(num_bytes(table["text"]) for table in _of_split(held_out, "val"))
+    return leak(lambda: chain(_of_split(trained, "train"), _of_split(held_out, "val")), size)
+
+
+def _of_split(dataset: Path, side: str) -> Iterator[pa.Table]:
+    for table in stored(dataset):
+        yield table.filter(pc.equal(table["split"], side))
 
 
 def _runs(tables: Tables, side: str, zeros: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

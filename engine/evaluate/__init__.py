@@ -12,3 +12,5 @@ class EvaluateConfig(Config):
     prompts: tuple[str, ...] = setting(("It was", "She had", "The"), "Beginnings that the report's samples continue")
     sample_tokens: int = setting(80, "Length of a sample text", ge=1, le=4096, unit="tokens")
     temperature: float = setting(0.8, "Randomness of the samples; 0 always takes the likeliest token", ge=0, le=5)
+    text_of: str = setting("", "Another run, on whose held-out text to measure, so that two models are compared on "
+                               "one text; empty for the run's own")

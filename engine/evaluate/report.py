@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
+from engine import files
 from engine.config import UserError
 from engine.evaluate import EvaluateConfig
 from engine.evaluate.loss import PASSAGE_TOKENS, Measured, measure
@@ -30,6 +31,8 @@ def evaluate(checkpoint: Path, tokens: Path, config: EvaluateConfig, progress: P
         val/loss              mean over the targets, in nats        val/accuracy   share guessed right
         val/perplexity        exp(loss)                             val/bits_per_byte   None without bytes
         tokens, bytes         targets measured, and the text they stand for
+        text, tokenizer       fingerprints of the dataset measured on, and of what cut it into tokens: the
+                              figures of two reports compare where these are the same
         by_position           {"places", "losses"}: mean loss of targets with that many tokens before them or more
         passages              {"easiest", "hardest"}: [{"text", "loss"}]
         samples               [{"prompt", "text"}]: each continued with a seed of its own, so none depends on the others
@@ -50,6 +53,8 @@ def evaluate(checkpoint: Path, tokens: Path, config: EvaluateConfig, progress: P
         samples.append({"prompt": prompt, "text": _continue(model, tokenizer, prompt, config, seed + i)})
     progress(of, of, "")
     return {
+        "text": files.read_json(tokens / files.MANIFEST)["made_from"]["dataset"],
+        "tokenizer": files.fingerprint_file(tokens / "tokenizer.json"),
         "checkpoint": checkpoint.name, "precision": "float32", "device": chosen,
         "val/loss": measured.loss, "val/perplexity": measured.perplexity,
         "val/bits_per_byte": None if math.isnan(measured.bits_per_byte) else measured.bits_per_byte,

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.model import ModelConfig
+from engine.model import ModelConfig, fused
+from engine.model.attention import attend
 
 
 class RMSNorm(nn.Module):
@@ -20,17 +21,33 @@ class RMSNorm(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(size))
         self.eps = eps
+        self.fused = False  # see `operators`
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.fused:
+            return fused.RMSNorm.apply(x, self.weight, self.eps, _dtype(x))
         x32 = x.float()
         x32 = x32 * torch.rsqrt(x32.square().mean(-1, keepdim=True) + self.eps)
-        return (x32 * self.weight).type_as(x)
+        return (x32 * self.weight).to(_dtype(x))
+
+
+class LayerNorm(nn.LayerNorm):
+    """(x - mean(x)) / deviation(x) * weight + bias over the last dimension (Ba et al. 2016)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).to(_dtype(x))
+
+
+def _dtype(x: Tensor) -> torch.dtype:
+    """Of what a norm makes: under autocast that of the products which read it, or each would cast it for itself."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
 def norm(config: ModelConfig, size: int) -> nn.Module:
     """The normalisation of the family over `size` numbers."""
     if config.norm == "layernorm":
-        return nn.LayerNorm(size, eps=config.norm_eps)  # Ba et al. 2016
+        return LayerNorm(size, eps=config.norm_eps)
     return RMSNorm(size, config.norm_eps)
 
 
@@ -85,6 +102,7 @@ class Attention(nn.Module):
         super().__init__()
         width, head, bias = config.hidden_size, config.head_size, config.attention_bias
         self.head_size, self.dropout = head, config.dropout
+        self.queries_at_once, self.fused = 0, False  # see `operators`
         self.grouped = config.num_kv_heads != config.num_heads
         self.query = nn.Linear(width, config.num_heads * head, bias=bias)
         self.key = nn.Linear(width, config.num_kv_heads * head, bias=bias)
@@ -101,13 +119,18 @@ class Attention(nn.Module):
         key = self.key_norm(self.key(x).view(heads)).transpose(1, 2)                             # (B, K, T, s)
         value = self.value(x).view(heads).transpose(1, 2)                                        # (B, K, T, s)
         if turn is not None:
-            query, key = rotate(query, *turn), rotate(key, *turn)
+            turned = fused.Rotate.apply if self.fused else rotate
+            query, key = turned(query, *turn), turned(key, *turn)
         if cache is not None:
             key, value = cache.append(block, key, value)                                         # (B, K, P + T, s)
-        mixed = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, is_causal=mask is None and query.shape[2] > 1,
-            dropout_p=self.dropout if self.training else 0.0, enable_gqa=self.grouped,
-        )                                                                                        # (B, H, T, s)
+        dropout = self.dropout if self.training else 0.0
+        if self.queries_at_once and cache is None:
+            mixed = attend(query, key, value, self.queries_at_once, mask, dropout)               # (B, H, T, s)
+        else:
+            mixed = F.scaled_dot_product_attention(
+                query, key, value, attn_mask=mask, is_causal=mask is None and query.shape[2] > 1,
+                dropout_p=dropout, enable_gqa=self.grouped,
+            )                                                                                    # (B, H, T, s)
         return self.output(mixed.transpose(1, 2).flatten(2))                                     # (B, T, d)
 
 

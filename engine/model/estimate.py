@@ -13,6 +13,13 @@ With it the estimate came within a ninth of the measured peak, either way, at fi
 """
 
 
+LOGITS_AT_ONCE = 1 << 24
+"""Logits that the loss holds at one time (`model.cross_entropy`): 64 MiB of float32."""
+
+ROWS_AT_ONCE = 512
+"""Tokens of which it holds the logits at the least: products of fewer rows were measured to be slower, 1.05 times at
+256 and 1.25 at 64."""
+
 # Parameters ---------------------------------------------------------------------------------------
 
 def block_parameters(config: ModelConfig) -> dict[str, dict[str, int]]:
@@ -96,6 +103,12 @@ def flops_per_token(config: ModelConfig, sequence_length: int | None = None) -> 
 
 # Memory -------------------------------------------------------------------------------------------
 
+def logits_at_once(num_tokens: int, vocab_size: int) -> int:
+    """Of so many tokens, those whose logits the loss holds at one time: all, or equal pieces where they are many."""
+    most = max(ROWS_AT_ONCE, LOGITS_AT_ONCE // vocab_size)
+    return -(-num_tokens // -(-num_tokens // most))
+
+
 def training_memory_bytes(config: ModelConfig, *, state_bytes_per_parameter: float, micro_batch_size: int,
                           sequence_length: int | None = None, precision: str = "float32") -> dict[str, int]:
     """Bytes in use at the peak of a training step, by part; their sum is the estimate.
@@ -111,9 +124,9 @@ def training_memory_bytes(config: ModelConfig, *, state_bytes_per_parameter: flo
         "gradients": size * 4,
         "optimizer": round(size * state_bytes_per_parameter),
         "activations": tokens * _activation_bytes_per_token(config, length, mixed),
-        # Logits, log-softmax and the gradient of each, in float32, since less is fast and wrong; in bf16 as well
-        # the logits as they leave the product, and their gradient.
-        "logits": tokens * config.vocab_size * (20 if mixed else 16),
+        # Of the tokens that the loss takes at one time, logits and log-softmax, in float32, since less is fast and
+        # wrong; in bf16 as well the logits as they leave the product, and their gradient.
+        "logits": logits_at_once(tokens, config.vocab_size) * config.vocab_size * (12 if mixed else 8),
     }
     return {**found, "overhead": round(OVERHEAD * sum(found.values()))}
 
@@ -121,18 +134,18 @@ def training_memory_bytes(config: ModelConfig, *, state_bytes_per_parameter: flo
 def _activation_bytes_per_token(config: ModelConfig, length: int, mixed: bool) -> int:
     """What is kept of one token of a row of `length` for the backward pass: block by block what autograd saves.
 
-    Norms keep float32: RMSNorm its input and the normalised, LayerNorm its input. Products keep their inputs (autocast
-    a copy for each product), attention its queries, keys, values and result, SwiGLU four numbers of its width (gate,
-    its silu, up, their product) and GELU two. With dropout, attention has no fused kernel on CPU and keeps its
-    weights, `length` a head, three times.
+    Norms keep float32: RMSNorm its input and the normalised, LayerNorm its input. Products keep their inputs, which
+    norms make in the products' format, attention its queries, keys, values and result, SwiGLU four numbers of its
+    width (gate, its silu, up, their product) and GELU two. With dropout, attention has no fused kernel on CPU and keeps
+    its weights, `length` a head, three times. Fused norms keep less, attention by blocks half of its weights: together
+    about as much, in contexts where a processor takes both (`model.operators`).
     """
     width, inside = config.hidden_size, config.intermediate_size
     queries, keys = config.num_heads * config.head_size, config.num_kv_heads * config.head_size
     swiglu, grouped, rms = config.mlp == "swiglu", config.num_kv_heads < config.num_heads, config.norm == "rmsnorm"
     norm = (2 if rms else 1) * width + (1 if rms else 2)
     wide = 2 * norm + config.num_heads
-    reads = (3 + (2 if swiglu else 1)) if mixed else 2
-    multiplied = reads * width + (3 if grouped else 2) * queries + 2 * keys + (4 if swiglu else 2) * inside
+    multiplied = 2 * width + (3 if grouped else 2) * queries + 2 * keys + (4 if swiglu else 2) * inside
     if config.qk_norm:
         wide += 2 * (queries + keys) + config.num_heads + config.num_kv_heads
     if config.dropout:

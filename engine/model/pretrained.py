@@ -98,9 +98,14 @@ def save(model: Decoder, folder: Path, tokenizer: Path | None = None) -> None:
     Other files in `folder` stay. config.json goes first and comes back last, so that a folder written in part is
     never taken for a checkpoint. Raises UserError when there is no room or no permission.
     """
-    folder, config = Path(folder), model.config
+    write(model.config, model.state_dict(), folder, tokenizer)
+
+
+def write(config: ModelConfig, state: Mapping[str, Tensor], folder: Path, tokenizer: Path | None = None) -> None:
+    """`save` for weights that are at hand without their model, under our names."""
+    folder = Path(folder)
     weights = {name: tensor.detach().float().cpu().contiguous()
-               for name, tensor in to_published(config, model.state_dict()).items()}
+               for name, tensor in to_published(config, state).items()}
     beside = sidecars(config, Path(tokenizer)) if tokenizer else {}
     end = end_of(Path(tokenizer)) if tokenizer else None
     end_id = end[1] if end and end[1] < config.vocab_size else None

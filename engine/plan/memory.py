@@ -34,6 +34,15 @@ def state_bytes(recipe: Recipe) -> int:
     return groups.state_bytes(recipe.optim, recipe.model, averaged=recipe.train.ema_decay > 0)
 
 
+def copy_bytes(recipe: Recipe) -> int:
+    """The copy from which a checkpoint is written while training goes on: weights, also those of an average, and
+    optimizer state. The last checkpoint is waited for, and needs none."""
+    if recipe.train.checkpoint_every >= recipe.train.max_steps:
+        return 0
+    averages = recipe.train.ema_decay > 0 or recipe.optim.kind == "schedule_free"
+    return 4 * estimate.parameters(recipe.model) * (2 if averages else 1) + state_bytes(recipe)
+
+
 def total(recipe: Recipe, precision: str) -> int:
     return sum(peak(recipe, precision).values())
 

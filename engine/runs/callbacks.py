@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 import lightning
 import torch
 
-from engine.config import UserError
 from engine.model.generate import generate
 from engine.optim.averages import evaluated
 from engine.progress import Stopped
@@ -30,6 +29,7 @@ from engine.runs.checkpoint import Position
 from engine.runs.doctor import Doctor
 from engine.runs.energy import Meter
 from engine.runs.metrics import Metrics
+from engine.runs.saving import Saving
 from engine.stages.base import NotFinite, Stage
 from engine.tokens import tokenizer as bpe
 from engine.tokens.batches import TokenData
@@ -52,7 +52,8 @@ class Boundary(lightning.Callback):
         self.position, self.begun = position, begun
         self.metrics = Metrics(self.run, position.tokens)
         self.meter, self.doctor = meter, doctor
-        self.seen = self.saved = position.step
+        self.saving = Saving(worker.run, tokenizer, recipe.train, position.step, worker.event)
+        self.seen = position.step
         self.logged = -math.inf
         self.left = math.nan  # when training went on after the last boundary
         # Lightning puts a handler of its own before the worker's, which would leave in mid-accumulation.
@@ -61,6 +62,7 @@ class Boundary(lightning.Callback):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self.handler)
+        self.worker.heed()
         self.worker.tell(self.position.step, self.recipe.train.max_steps, "first step")
         if self.begun:
             checkpoint.restore_optimizer(self.begun, trainer.optimizers[0])
@@ -80,6 +82,7 @@ class Boundary(lightning.Callback):
         if self.stage.steps == self.seen:
             return  # amid an accumulation
         step = self.seen = self.stage.steps
+        self.saving.look()
         train, asked = self.recipe.train, self._asked()
         last = step == train.max_steps
         ends, stops = last, "stop" in asked and not last
@@ -101,7 +104,7 @@ class Boundary(lightning.Callback):
         if stops:
             self.worker.state("stopping")
         elif "pause" in asked and not ends:
-            self._save(trainer.optimizers[0], val_loss)
+            self._save(trainer.optimizers[0], val_loss, wait=True)
             stops = self._stopped_while_paused()
             self.meter.go_on()
         if saves or ends or stops or "checkpoint" in asked:
@@ -112,6 +115,7 @@ class Boundary(lightning.Callback):
 
     def on_exception(self, trainer: lightning.Trainer, *_: Any, **__: Any) -> None:
         self.metrics.write()
+        self.saving.finish()
 
     # Inside ---------------------------------------------------------------------------------------
 
@@ -119,11 +123,12 @@ class Boundary(lightning.Callback):
         """What viewers asked for since the last boundary. A stop in the last step is for the job after this one."""
         try:
             there = os.listdir(self.run.path / "requests")  # one system call a step
-        except FileNotFoundError:
-            return set()
+        except OSError:
+            there = []
         last = self.seen == self.recipe.train.max_steps
-        return {kind for kind in there if kind in ("stop", "pause", "checkpoint", "sample")
-                and self.run.requested(kind, take=not (last and kind == "stop"))}
+        found = {kind for kind in there if kind in ("stop", "pause", "checkpoint", "sample")
+                 and self.run.requested(kind, take=not (last and kind == "stop"))}
+        return found | {"stop"} if self.worker.signalled else found
 
     def _write(self, step: int) -> None:
         """Rows, status and log. Raises NotFinite if a loss turns out not to be a number."""
@@ -133,7 +138,8 @@ class Boundary(lightning.Callback):
         if time.monotonic() >= self.meter.due or step == self.recipe.train.max_steps:
             self._measure(step)
         loss, speed, of = self.metrics.loss, self.metrics.speed, self.recipe.train.max_steps
-        self.worker.tell(step, of, f"loss {loss:.3f}, {speed:,.0f} tokens/s")
+        waiting = "" if not self.metrics.owed else "; waits for room on the disk"
+        self.worker.tell(step, of, f"loss {loss:.3f}, {speed:,.0f} tokens/s{waiting}")
         if time.monotonic() - self.logged >= LOG_SECONDS:
             self.logged = time.monotonic()
             print(f"step {step} of {of}: loss {loss:.4f}, {speed:,.0f} tokens/s", flush=True)
@@ -154,7 +160,7 @@ class Boundary(lightning.Callback):
 
     def _advise(self, step: int, what: str, sentence: str) -> None:
         print(f"advice: {sentence}", flush=True)
-        self._event("advice", step=step, what=what, sentence=sentence)
+        self.worker.event("advice", step=step, what=what, sentence=sentence)
 
     def _validate(self) -> float:
         stage, looked_at = self.stage, self.data.validation()
@@ -174,42 +180,20 @@ class Boundary(lightning.Callback):
             dice = torch.Generator().manual_seed(self.recipe.seed)
             made = generate(self.stage.model, torch.tensor([ids]), self.recipe.train.sample_tokens, generator=dice,
                             end=end)
-            self._event("sample", step=self.stage.steps, prompt=prompt, text=self.tokenizer.decode(made))
+            self.worker.event("sample", step=self.stage.steps, prompt=prompt, text=self.tokenizer.decode(made))
 
-    def _save(self, optimizer: torch.optim.Optimizer, val_loss: float | None, *, must: bool = False) -> None:
-        """Save this step's state once. Without room training goes on and says so, unless this is the last chance."""
-        stage = self.stage
-        if self.saved == stage.steps:
-            return
-        position = replace(self.position, step=stage.steps, tokens=stage.tokens)
-        try:
-            path, best = checkpoint.save(self.run, stage.model, optimizer, self.tokenizer_path, position, val_loss,
-                                         self.recipe.train.keep_last)
-        except UserError as problem:
-            if must:
-                raise
-            self._event("warning", sentence=f"No checkpoint at step {stage.steps}: {problem.sentence} "
-                                            "Training goes on; the older checkpoints are kept.")
-            return
-        self.saved = stage.steps
-        print(f"step {stage.steps}: saved as {path.name}", flush=True)
-        self._event("checkpoint", step=stage.steps, path=str(path.relative_to(self.run.path)), val_loss=val_loss,
-                    best=best)
+    def _save(self, optimizer: torch.optim.Optimizer, val_loss: float | None, **how: bool) -> None:
+        position = replace(self.position, step=self.stage.steps, tokens=self.stage.tokens)
+        self.saving.save(self.stage.model, optimizer, position, val_loss, **how)
 
     def _stopped_while_paused(self) -> bool:
         """Sleep until a viewer wakes the run (False) or stops it (True)."""
         self.worker.state("paused")
-        while not (stops := self.run.requested("stop", take=True)) and not self.run.requested("resume", take=True):
+        while not (stops := self.worker.asked_to_stop()) and not self.run.requested("resume", take=True):
             time.sleep(PAUSE_SECONDS)
         self.run.requested("pause", take=True)  # asked for twice
         self.worker.state("stopping" if stops else "running")
         return stops
-
-    def _event(self, kind: str, **facts: Any) -> None:
-        try:
-            self.run.event(kind, **facts)
-        except OSError as problem:  # a full disk must not end a training that can still save itself
-            print(f"event not written: {problem}: {facts}", flush=True)
 
 
 class Timing(lightning.Callback):

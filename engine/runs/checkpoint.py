@@ -4,17 +4,19 @@
       model.safetensors config.json tokenizer.json ..    the Hugging Face folder
       state/optimizer.safetensors  state/position.json   what training needs to go on
       state/weights.safetensors    weights in training, where those above are an average of them
-      meta.json    last: step, tokens, val_loss, size and checksum of every other file
+      meta.json    last: step, tokens, val_loss, size and checksum of every other file, and of itself
 
-No random state is saved: what is random in a step follows from seed and step (`stages.base`).
+No random state is saved: what is random in a step follows from seed and step (`stages.base`). `saving` writes them.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
+import time
 import uuid
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +46,9 @@ class Position:
     device: str = ""            # cpu or cuda
     precision: str = ""         # bf16 or float32
     matmul_precision: str = ""  # of torch.set_float32_matmul_precision
+    queries_at_once: int = 0    # these two as in `model.operators.Operators`
+    fused: bool = False
+    compiled: bool = False      # by torch.compile
 
 
 # Looking ------------------------------------------------------------------------------------------
@@ -52,21 +57,30 @@ class Position:
 def meta(checkpoint: Path) -> dict[str, Any]:
     """What meta.json tells: step, tokens, val_loss (None if it was not measured there), files."""
     found = files.read_json(checkpoint / META)
-    if not isinstance(found, dict) or not {"step", "val_loss", "files"} <= found.keys():
-        raise _broken(checkpoint / META, "is damaged: it does not list the checkpoint's files")
-    return found
+    try:
+        own, listed = found.pop("xxh3", None), found["files"]  # the first ones had no checksum of their own
+        whole = own in (None, digest(found)) and {"step", "val_loss"} <= found.keys() and all(
+            {"bytes", "xxh3"} <= facts.keys() for facts in listed.values())
+    except (AttributeError, KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise _broken(checkpoint / META, "is damaged: it does not list the checkpoint's files as they were saved")
+    return dict(found)
 
 
 def verify(checkpoint: Path) -> Path:
     """The checkpoint, if every file is there in full and as it was written; else a UserError that names the file."""
     for name, facts in meta(checkpoint)["files"].items():
         path = checkpoint / name
-        if not path.is_file():
-            raise _broken(path, "is missing")
-        if (size := path.stat().st_size) != facts["bytes"]:
-            raise _broken(path, f"is cut: it has {size} bytes of {facts['bytes']}")
-        if _checksum(path) != facts["xxh3"]:
-            raise _broken(path, "is damaged: its content is not what was saved")
+        try:
+            if not path.is_file():
+                raise _broken(path, "is missing")
+            if (size := path.stat().st_size) != facts["bytes"]:
+                raise _broken(path, f"is cut: it has {size} bytes of {facts['bytes']}")
+            if checksum(path) != facts["xxh3"]:
+                raise _broken(path, "is damaged: its content is not what was saved")
+        except OSError as error:
+            raise _broken(path, f"cannot be read ({error.strerror or error})") from None
     return checkpoint
 
 
@@ -76,7 +90,7 @@ def newest(run: Run) -> tuple[Path | None, list[str]]:
     None if the run saved none yet. Raises UserError if it has some and none is whole.
     """
     wrong: list[str] = []
-    for path in sorted((run.path / "checkpoints").glob("step-*"), key=_step, reverse=True):
+    for path in sorted((run.path / "checkpoints").glob("step-*"), key=step_of, reverse=True):
         try:
             return verify(path), wrong
         except UserError as problem:
@@ -100,95 +114,73 @@ def best(run: Run) -> Path:
     return verify(found) if found else last(run)
 
 
+def is_best(run: Run, checkpoint: Path) -> bool:
+    """Whether no other checkpoint that is there has a lower validation loss."""
+    return _best(run.checkpoints) == checkpoint
+
+
 def _best(checkpoints: list[Path]) -> Path | None:
     measured = []
     for path in checkpoints:
         with suppress(UserError):  # a damaged checkpoint must not hide the whole ones
             if (loss := meta(path)["val_loss"]) is not None:
-                measured.append((loss, -_step(path), path))
+                measured.append((loss, -step_of(path), path))
     return min(measured)[2] if measured else None
 
 
-def _step(checkpoint: Path) -> int:
+def step_of(checkpoint: Path) -> int:
+    """The step that the folder is named after; -1 for another name."""
     digits = checkpoint.name.removeprefix("step-")
     return int(digits) if digits.isdigit() else -1
 
 
-# Saving -------------------------------------------------------------------------------------------
-
-
-def save(run: Run, model: Decoder, optimizer: Optimizer, tokenizer: Path, position: Position,
-         val_loss: float | None, keep_last: int) -> tuple[Path, bool]:
-    """Write the checkpoint of this step, then delete older ones but the best and the last `keep_last`.
-
-    Returns its path and whether it is the best so far. Raises UserError when there is no room;
-    the checkpoints that there were are unharmed then.
-    """
-    from engine.model import pretrained
-    from engine.optim.averages import evaluated
-
-    tensors, plain = _flat(optimizer.state_dict()["state"])
-    weights = sum(p.numel() * 4 for p in model.parameters())
-    files.require_space(run.path, weights + sum(t.nbytes for t in tensors.values()) + (16 << 20))
-    folder = run.path / "checkpoints" / f"step-{position.step:06d}"
-    with files.making(folder) as made:
-        (made / "state").mkdir()
-        with evaluated(optimizer) as trained:
-            pretrained.save(model, made, tokenizer)
-        if trained:
-            _write_tensors(made / WEIGHTS, {name: trained[p] for name, p in model.named_parameters() if p in trained})
-        _write_tensors(made / OPTIMIZER, tensors)
-        files.write_json(made / POSITION, {**asdict(position), "optimizer": plain})
-        listed = {str(path.relative_to(made)): {"bytes": path.stat().st_size, "xxh3": _checksum(path)}
-                  for path in sorted(made.rglob("*")) if path.is_file()}
-        files.write_json(made / META, {"step": position.step, "tokens": position.tokens, "val_loss": val_loss,
-                                       "files": listed})
-    return folder, tidy(run, keep_last) == folder
+# Keeping ------------------------------------------------------------------------------------------
 
 
 def sweep(run: Run) -> None:
-    """Remove what a kill left of checkpoints that were being written or deleted; for the worker alone."""
+    """Remove what a kill left of checkpoints that were being written or deleted, and of files that were being
+    replaced; for the worker alone."""
     for left in (run.path / "checkpoints").glob(".step-*"):
         shutil.rmtree(left, ignore_errors=True)
+    for left in run.path.glob(".*.json*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > 60:  # else the launcher may be at it
+                left.unlink()
 
 
-def tidy(run: Run, keep_last: int) -> Path | None:
-    """Delete all checkpoints but the best and the last `keep_last`; returns the best."""
+def set_aside(run: Run, found: Path | None) -> list[str]:
+    """Rename what is damaged and newer than `found` to damaged-step-N, for the worker alone: it would count as one of
+    the last that are kept, and whole ones would be deleted in its place. Returns the new names."""
+    made = []
+    for path in (run.path / "checkpoints").glob("step-*"):
+        if found is not None and step_of(path) > step_of(found):
+            number, target = 1, path.with_name(f"damaged-{path.name}")
+            while target.exists():
+                number += 1
+                target = path.with_name(f"damaged-{path.name}-{number}")
+            made.append(path.replace(target).name)
+    return made
+
+
+def tidy(run: Run, keep_last: int, keep_every: int = 0) -> Path | None:
+    """Delete all checkpoints but the best, the last `keep_last` and those of every `keep_every` steps; returns the
+    best. What cannot be deleted now is left for the next time."""
     root, found = run.path / "checkpoints", run.checkpoints
     chosen = _best(found)
     for path in found[:-keep_last]:
-        if path != chosen:
-            # Renamed first, so that no checkpoint of that name is ever there in part.
-            going = path.replace(root / f".{path.name}.{uuid.uuid4().hex[:8]}")
-            shutil.rmtree(going, ignore_errors=True)
+        if path != chosen and not (keep_every and step_of(path) % keep_every == 0):
+            with suppress(OSError):
+                # Renamed first, so that no checkpoint of that name is ever there in part.
+                going = path.replace(root / f".{path.name}.{uuid.uuid4().hex[:8]}")
+                shutil.rmtree(going, ignore_errors=True)
     return chosen
 
 
-def _flat(state: dict[int, dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The optimizer's state as tensors by name and the rest as JSON values: {"3.exp_avg": ...}."""
-    import torch
-
-    tensors, plain = {}, {}
-    for number, entries in state.items():
-        for name, value in entries.items():
-            if isinstance(value, torch.Tensor):
-                tensors[f"{number}.{name}"] = value.detach().cpu().contiguous()
-            else:
-                plain[f"{number}.{name}"] = value
-    return tensors, plain
+def digest(value: Any) -> str:
+    return xxhash.xxh3_128_hexdigest(json.dumps(value, sort_keys=True).encode())
 
 
-def _write_tensors(path: Path, tensors: dict[str, Any]) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    try:
-        save_file(tensors, path)
-    except SafetensorError as error:  # which is how a full disk looks from there
-        raise files.unwritable(path, OSError(str(error))) from error
-
-
-def _checksum(path: Path) -> str:
+def checksum(path: Path) -> str:
     digest = xxhash.xxh3_128()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
@@ -202,7 +194,7 @@ def _checksum(path: Path) -> str:
 def position(checkpoint: Path) -> Position:
     """Where training goes on from this checkpoint."""
     values = files.read_json(checkpoint / POSITION)
-    return Position(**{name: values[name] for name in Position.__dataclass_fields__})
+    return Position(**{name: values[name] for name in Position.__dataclass_fields__ if name in values})
 
 
 def restore_model(checkpoint: Path, model: Decoder) -> None:

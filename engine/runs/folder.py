@@ -17,11 +17,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import math
 import os
 import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ STALE_SECONDS = 30.0  # a worker on another machine counts as lost after this si
 
 Cursor = tuple[int, int]  # the file's inode and the byte offset in it
 START: Cursor = (0, 0)
+
+_BEATS: dict[Path, tuple[float, float]] = {}  # the last heartbeat seen of a worker elsewhere, and when it changed
 
 
 @dataclass(frozen=True)
@@ -90,31 +93,53 @@ class Run:
 
     def status(self) -> Status:
         """Where the run stands, `lost` inferred. A folder without a readable status counts as lost."""
-        known = {f.name for f in fields(Status)}
-        try:
-            values = json.loads((self.path / "status.json").read_text())
-            status = Status(**{k: v for k, v in values.items() if k in known})
-        except (OSError, ValueError, TypeError):
+        status = self._read_status()
+        if status is None:
+            time.sleep(0.02)  # on a full disk it is written over in place
+            status = self._read_status()
+        if status is None:
             return Status(state="lost", error=f"{self.path / 'status.json'} is missing or damaged.")
         if status.active and not self._alive(status):
             return replace(status, state="lost")
         return status
 
+    def _read_status(self) -> Status | None:
+        known = {f.name for f in fields(Status)}
+        try:
+            values = json.loads((self.path / "status.json").read_text())
+            return Status(**{k: v for k, v in values.items() if k in known})
+        except (OSError, ValueError, TypeError, AttributeError):
+            return None
+
     def _alive(self, status: Status) -> bool:
-        now = time.time()
         if status.state == "queued" and (self.path / QUEUED).exists():
             return True
         if status.host and status.host != platform.node():
-            return now - status.heartbeat < STALE_SECONDS
+            return self._beating(status.heartbeat)
         # Between the launch and the worker's first breath nobody holds the lock yet.
-        return self.locked() or (status.state == "queued" and now - status.created < STALE_SECONDS)
+        return self.locked() or (status.state == "queued" and abs(time.time() - status.created) < STALE_SECONDS
+                                 and (not status.pid or _lives(status.pid)))
+
+    def _beating(self, heartbeat: float) -> bool:
+        """Whether a worker on another machine shows life: by the clocks, or, since clocks differ and jump, because its
+        heartbeat changed while this process looked on."""
+        now = time.monotonic()
+        before, since = _BEATS.get(self.path, (heartbeat, -math.inf))
+        _BEATS[self.path] = (heartbeat, now if heartbeat != before else since)
+        return abs(time.time() - heartbeat) < STALE_SECONDS or now - _BEATS[self.path][1] < STALE_SECONDS
 
     def write_status(self, **changes: Any) -> Status:
-        """Replace the status; for the launcher and the worker alone."""
-        path = self.path / "status.json"
-        values = json.loads(path.read_text()) if path.exists() else {}
-        status = replace(Status(**values), **changes)
-        files.write_json(path, asdict(status))
+        """Replace the status; for the launcher and the worker alone. What is damaged is written anew."""
+        status, path = replace(self._read_status() or Status(), **changes), self.path / "status.json"
+        try:
+            files.write_json(path, asdict(status))
+        except UserError as problem:
+            if getattr(problem.__cause__, "errno", None) not in files.FULL or not path.exists():
+                raise
+            # In place, where there is room even so: whoever looks shall read why nothing goes on.
+            data = json.dumps(asdict(status)).encode()
+            with open(path, "r+b", buffering=0) as file:
+                file.write(data.ljust(os.fstat(file.fileno()).st_size))
         return status
 
     # The worker's lock ---------------------------------------------------------------------------
@@ -206,7 +231,8 @@ class Run:
         path = self.path / "requests" / kind
         found = path.exists()
         if found and take:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # on a read-only folder it is answered again and again, which harms nothing
+                path.unlink(missing_ok=True)
         return found
 
     # What it made --------------------------------------------------------------------------------
@@ -247,3 +273,14 @@ class Run:
         if status.state in ("failed", "lost"):
             raise UserError(status.error or f"run {self.name} was lost: its worker died. Resume it.", where=self.name)
         return status
+
+
+def _lives(pid: int) -> bool:
+    """Whether there is such a process here, and more of it than the exit code that its parent has not asked for."""
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's, or no Linux
+        return True

@@ -61,8 +61,10 @@ def train(worker: Worker, recipe: Recipe) -> Recipe:
 def evaluate(worker: Worker, recipe: Recipe) -> Recipe:
     from engine.evaluate.report import evaluate as measure
 
-    report = measure(_checkpoint(worker, recipe, "best"), _tokens(worker, recipe), recipe.evaluate, worker.progress,
-                     seed=recipe.seed)
+    tokens, other = _tokens(worker, recipe), recipe.evaluate.text_of
+    text = _text_of(worker, recipe, tokens, other) if other else tokens
+    report = measure(_checkpoint(worker, recipe, "best"), text, recipe.evaluate, worker.progress, seed=recipe.seed)
+    report["text_of"] = other or _source(worker, recipe).name
     files.write_json(worker.run.path / "evaluation.json", report)
     worker.keep(evaluation=_relative(worker, worker.run.path / "evaluation.json"))
     return recipe
@@ -158,6 +160,28 @@ def _tokens(worker: Worker, recipe: Recipe) -> Path:
     folder = make(recipe.tokens, _dataset(worker, recipe), worker.workspace, recipe.name, worker.progress)
     _keep(worker, "tokens", folder)
     return folder
+
+
+def _text_of(worker: Worker, recipe: Recipe, tokens: Path, other: str) -> Path:
+    """The text of another run's dataset, cut into this run's tokens; what of its held-out part this run was trained on
+    is told."""
+    from engine.corpus.leak import between
+    from engine.tokens import TokensConfig
+    from engine.tokens.shards import tokenize as make
+
+    made = find(other, worker.workspace).made().get("dataset", "")
+    dataset = worker.workspace.path / made
+    if not made or not (dataset / files.MANIFEST).exists():
+        raise UserError(f"run {other} has no dataset in this workspace any more; name another run.",
+                        where="evaluate.text_of")
+    own = worker.workspace.path / {**_source(worker, recipe).made(), **worker.made}.get("dataset", made)
+    known = own != dataset and (own / files.MANIFEST).exists()
+    if known and (found := between(own, dataset)["documents"]):
+        worker.run.event("warning", sentence=f"{found} held-out documents of {other} stand in the text that this model "
+                                             "was trained on, so it may look better than it is.")
+    config = TokensConfig(tokenizer=str((tokens / "tokenizer.json").relative_to(worker.workspace.path)))
+    return make(config, dataset, worker.workspace, f"{dataset.name.rpartition('-')[0]}-by-{recipe.name}"[:80],
+                worker.progress)
 
 
 def _keep(worker: Worker, kind: str, folder: Path) -> None:

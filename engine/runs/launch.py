@@ -32,11 +32,13 @@ def launch(run: Run) -> None:
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONUNBUFFERED": "1", "DO_NOT_TRACK": "1"}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
     with open(run.path / "log.txt", "ab") as log:
-        _children.append(subprocess.Popen(
+        child = subprocess.Popen(
             [sys.executable, "-m", "engine", "work", str(run.path)],
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             cwd=run.path, env=environment, start_new_session=True,
-        ))
+        )
+    _children.append(child)
+    run.write_status(pid=child.pid)  # so that a worker that dies before it holds the lock is known to be gone
 
 
 def reap() -> None:

@@ -6,15 +6,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from engine import hardware
-from engine.model.decoder import Decoder
 from engine.optim.lr_range import Curve
 from engine.recipe import Recipe
 from engine.runs.checkpoint import Position
 from engine.runs.metrics import cut
-from engine.runs.trainer import Ranging, fit, settle
+from engine.runs.trainer import Ranging, built, fit, settle
 from engine.stages.base import Step
 from engine.tokens.batches import TokenData
 
@@ -31,9 +28,8 @@ def lr_range(worker: Worker, recipe: Recipe, tokens: Path) -> Curve:
     cut(run, 0)
     hardware.keep_freed_memory()
     position = settle(worker, recipe, Position())
-    torch.manual_seed(recipe.seed)
     train = recipe.train.replace(max_steps=test.num_steps, ema_decay=0.0, skip_spikes=False)
-    stage = recipe.stage.module()(Decoder(recipe.model), recipe.stage, train, recipe.optim.replace(lr=test.highest),
+    stage = recipe.stage.module()(built(recipe, position), recipe.stage, train, recipe.optim.replace(lr=test.highest),
                                   test, recipe.seed)
     data = TokenData(tokens, recipe.model.context_length, train.micro_batch_size, recipe.seed, first_batch=0,
                      validation_batches=1, packing=recipe.tokens.packing, document_mask=recipe.tokens.document_mask)

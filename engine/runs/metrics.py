@@ -21,13 +21,15 @@ class Metrics:
 
     Reading a loss waits for the device, so it is read when rows are written, not at each step.
     Tokens per second, and the share of the time spent waiting for batches, are means over the rows written together,
-    and leave out what is not training. `fresh` holds the rows written since somebody emptied it.
+    and leave out what is not training. `fresh` holds the rows made since somebody emptied it, `owed` those that found
+    no room on the disk and are written before the next.
     """
 
     def __init__(self, run: Run, tokens: int) -> None:
         self.run = run
         self.speed = self.loss = math.nan  # of the last rows written
         self.fresh: list[dict[str, Any]] = []
+        self.owed: list[dict[str, Any]] = []
         self._held: list[tuple[Step, float]] = []
         self._waited = 0.0
         self._tokens = tokens
@@ -75,18 +77,18 @@ class Metrics:
         self._write([facts])
 
     def _put(self, rows: list[dict[str, Any]]) -> None:
-        if self._write(rows):
-            self._tokens, self._begun = self._held[-1][0].tokens, self._due
-            self._held, self._waited = [], 0.0
+        self._write(rows)
+        self._tokens, self._begun = self._held[-1][0].tokens, self._due
+        self._held, self._waited = [], 0.0
 
-    def _write(self, rows: list[dict[str, Any]]) -> bool:
+    def _write(self, rows: list[dict[str, Any]]) -> None:
+        self.owed += rows
+        self.fresh += rows
         try:
-            self.run.append("metrics", *rows)
+            self.run.append("metrics", *self.owed)
+            self.owed = []
         except OSError as problem:  # a full disk must not end a training that can still save itself
             print(f"metrics not written: {problem}", flush=True)
-            return False
-        self.fresh += rows
-        return True
 
 
 def cut(run: Run, step: int) -> None:

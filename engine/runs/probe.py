@@ -16,7 +16,6 @@ from safetensors.torch import save_file
 
 from engine import hardware
 from engine.model import estimate
-from engine.model.decoder import Decoder
 from engine.model.generate import generate
 from engine.plan import here, memory, prices
 from engine.plan.here import Measured
@@ -24,7 +23,7 @@ from engine.recipe import Recipe
 from engine.runs.callbacks import Timing, peak_gib
 from engine.runs.checkpoint import Position
 from engine.runs.energy import Meter
-from engine.runs.trainer import fit, settle
+from engine.runs.trainer import built, fit, settle
 from engine.tokens.batches import Rows
 
 if TYPE_CHECKING:
@@ -57,8 +56,7 @@ def probe(worker: Worker, recipe: Recipe) -> Measured:
     hardware.keep_freed_memory()
     short = recipe.override(f"train.max_steps={STEPS}")
     position = settle(worker, short, Position())
-    torch.manual_seed(recipe.seed)
-    stage = short.stage.module()(Decoder(short.model), short.stage, short.train, short.optim, short.schedule,
+    stage = short.stage.module()(built(short, position), short.stage, short.train, short.optim, short.schedule,
                                  short.seed)
     meter = Meter(position.device, prices.load(worker.workspace))
     data = Random(short)

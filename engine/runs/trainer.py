@@ -18,13 +18,16 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from engine import files, hardware
 from engine.config import UserError
+from engine.model import operators
 from engine.model.decoder import Decoder
+from engine.model.operators import Operators
 from engine.plan import prices
 from engine.progress import Stopped
 from engine.recipe import Recipe
 from engine.runs import checkpoint
 from engine.runs.callbacks import Boundary
 from engine.runs.checkpoint import Position
+from engine.runs.compiling import settle_compile
 from engine.runs.doctor import Doctor, not_finite
 from engine.runs.energy import Meter, spent
 from engine.runs.metrics import cut
@@ -42,9 +45,13 @@ def train(worker: Worker, recipe: Recipe, tokens: Path) -> Path:
     shorter than a context, for checkpoints of which none is whole, for a full disk, and for a loss that is
     no longer a number.
     """
+    worker.heed()  # the libraries took seconds to load, which a scheduler's grace may not last for
     run = worker.run
     begun = _newest(worker)
     position = checkpoint.position(begun) if begun else Position()
+    if begun:
+        _tell_of(worker, begun)
+        checkpoint.tidy(run, recipe.train.keep_last, recipe.train.keep_every)  # a kill may have come before that
     if position.step >= recipe.train.max_steps:
         return checkpoint.best(run)
     used = spent(run)
@@ -58,8 +65,7 @@ def train(worker: Worker, recipe: Recipe, tokens: Path) -> Path:
     machine = run.path / "machine.json"
     files.write_json(machine, {**files.read_json(machine), **hardware.describe()})
     position = settle(worker, recipe, position)
-    torch.manual_seed(recipe.seed)
-    model = Decoder(recipe.model)
+    model = built(recipe, position)
     if begun:
         checkpoint.restore_model(begun, model)
     stage = recipe.stage.module()(model, recipe.stage, recipe.train, recipe.optim, recipe.schedule, recipe.seed)
@@ -71,6 +77,7 @@ def train(worker: Worker, recipe: Recipe, tokens: Path) -> Path:
                      first_batch=position.step * recipe.train.accumulation,
                      validation_batches=recipe.train.validation_batches, packing=recipe.tokens.packing,
                      document_mask=recipe.tokens.document_mask)
+    position = settle_compile(worker, recipe, position, stage, data.batches().batch(data.first_batch))
     meter = Meter(position.device, prices.load(worker.workspace), used)
     worker.resolved(setting="energy", value=meter.value, why=meter.method, currency=meter.prices.currency)
     boundary = Boundary(worker, recipe, stage, data, tokens / "tokenizer.json", position, begun, meter, doctor)
@@ -100,8 +107,18 @@ def _newest(worker: Worker) -> Path | None:
     checkpoint.sweep(worker.run)
     found, wrong = checkpoint.newest(worker.run)
     if found and wrong:
-        worker.run.event("warning", sentence=f"Training goes on from {found.name}, since {wrong[0]}")
+        aside = checkpoint.set_aside(worker.run, found)
+        worker.event("warning", sentence=f"Training goes on from {found.name}, since {wrong[0]} "
+                                         f"What is damaged is now called {', '.join(aside)}.")
     return found
+
+
+def _tell_of(worker: Worker, begun: Path) -> None:
+    """A kill may come between a checkpoint and the event that tells of it."""
+    told, found = worker.run.rows("events")[0], checkpoint.meta(begun)
+    if not any(event.get("kind") == "checkpoint" and event.get("step") == found["step"] for event in told):
+        worker.event("checkpoint", step=found["step"], path=str(begun.relative_to(worker.run.path)),
+                     val_loss=found["val_loss"], best=checkpoint.is_best(worker.run, begun))
 
 
 def settle(worker: Worker, recipe: Recipe, position: Position) -> Position:
@@ -119,7 +136,23 @@ def settle(worker: Worker, recipe: Recipe, position: Position) -> Position:
                     "a GPU is there" if device == "cuda" else "no GPU that torch can use is there")
     worker.resolved(setting="train.precision", value=precision, why=why)
     worker.resolved(setting="float32 matrix products", value=matmul, why=why_matmul)
-    return replace(position, device=device, precision=precision, matmul_precision=matmul)
+    block, why_block = position.queries_at_once, before
+    fused, why_fused = position.fused, before
+    if not position.step:
+        block, why_block = operators.choose_attention(recipe.model, device, precision)
+        fused, why_fused = operators.choose_fused(device)
+    worker.resolved(setting="attention", value=f"by blocks of {block} queries" if block else "torch's", why=why_block)
+    worker.resolved(setting="norms and rotation", value="fused" if fused else "torch's", why=why_fused)
+    return replace(position, device=device, precision=precision, matmul_precision=matmul, queries_at_once=block,
+                   fused=fused)
+
+
+def built(recipe: Recipe, position: Position) -> Decoder:
+    """The recipe's model with the weights that its seed draws, computing as was settled."""
+    torch.manual_seed(recipe.seed)
+    model = Decoder(recipe.model)
+    operators.use(model, Operators(position.queries_at_once, position.fused))
+    return model
 
 
 def fit(worker: Worker, recipe: Recipe, position: Position, stage: Stage, data: TokenData | Any,
@@ -137,7 +170,7 @@ def fit(worker: Worker, recipe: Recipe, position: Position, stage: Stage, data: 
             return
         kept = worker.run.checkpoints
         sentence = not_finite(problem.step, recipe, position.precision, kept[-1] if kept else None)
-        worker.run.event("advice", sentence=sentence)
+        worker.event("advice", sentence=sentence)
         raise UserError(sentence, where=worker.run.name) from None
     except SIGTERMException:  # before the first step, when Lightning's own handler was still in place
         raise Stopped from None

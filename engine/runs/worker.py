@@ -33,7 +33,10 @@ class Worker:
         self.run = run
         self.workspace = Workspace(run.path.parent.parent)
         self.made: dict[str, Any] = run.made()
-        self._changes: dict[str, Any] = {}
+        self.signalled = False  # by SIGTERM or SIGINT: a full disk would take no request
+        self._facts: dict[str, Any] = {}  # all that the status says, so that nothing else stays in it for long
+        self._fresh = False
+        self._untold: list[dict[str, Any]] = []  # events that wait for room on the disk
         self._guard = threading.Lock()
         self._since: tuple[float, int] | None = None  # when the job in hand was first told of, and at which step
         self._over = threading.Event()
@@ -44,8 +47,8 @@ class Worker:
         with self.run.lock():
             self._tell(state="running", pid=os.getpid(), host=platform.node(), started=time.time(), error="",
                        message="starting", flush=True)
-            self.run.event("state", state="running")
-            handlers = {number: signal.signal(number, lambda *_: self.run.request("stop"))
+            self.event("state", state="running")
+            handlers = {number: signal.signal(number, self._signal)
                         for number in (signal.SIGTERM, signal.SIGINT)}
             heart = threading.Thread(target=self._beat, daemon=True)
             heart.start()
@@ -74,8 +77,7 @@ class Worker:
             if error:
                 print(error, flush=True)
             self._tell(state=state, error=error, ended=time.time(), eta_seconds=None, flush=True)
-            with suppress(OSError):
-                self.run.event("state", state=state, error=error)
+            self.event("state", state=state, error=error)
             for number, handler in handlers.items():
                 signal.signal(number, handler)
             return state
@@ -85,15 +87,24 @@ class Worker:
     def progress(self, done: int, of: int, message: str = "") -> None:
         """How far the job in hand is; raises Stopped if a viewer asked for a stop."""
         self.tell(done, of, message)
-        if self.run.requested("stop", take=True):
+        if self.asked_to_stop():
+            raise Stopped
+
+    def asked_to_stop(self) -> bool:
+        """Whether a viewer or a signal asked for a stop; a viewer's request is answered by that."""
+        return self.signalled or self.run.requested("stop", take=True)
+
+    def heed(self) -> None:
+        """Leave at once if a signal asked for it, for where there is nothing to save."""
+        if self.signalled:
             raise Stopped
 
     def tell(self, done: int, of: int, message: str = "") -> None:
         """How far the job in hand is, for jobs that look at requests themselves."""
         if self._since is None or done < self._since[1]:
-            self._since = time.time(), done
+            self._since = time.monotonic(), done
         begun, first = self._since
-        pace = (time.time() - begun) / max(1, done - first)
+        pace = (time.monotonic() - begun) / max(1, done - first)
         eta = pace * (of - done) if done > first else None
         self._tell(step=done, of=of, message=message, eta_seconds=eta)
 
@@ -101,11 +112,20 @@ class Worker:
         """Show another state (paused, stopping, running) at once."""
         self._since = None  # time spent paused says nothing of the pace
         self._tell(state=state, flush=True)
-        self.run.event("state", state=state)
+        self.event("state", state=state)
 
     def resolved(self, **facts: Any) -> None:
         """Tell what an `auto` became."""
-        self.run.event("resolved", **facts)
+        self.event("resolved", **facts)
+
+    def event(self, kind: str, **facts: Any) -> None:
+        """Tell the timeline; what a full disk does not take is told when there is room."""
+        self._untold.append({"time": time.time(), "kind": kind, **facts})
+        try:
+            self.run.append("events", *self._untold)
+            self._untold = []
+        except OSError as problem:  # which must not end a training that can still save itself
+            print(f"event not written: {problem}: {facts}", flush=True)
 
     def keep(self, **made: str) -> None:
         """Remember what was made: artefacts by the path that leads to them from the workspace."""
@@ -115,21 +135,26 @@ class Worker:
     # Inside ------------------------------------------------------------------------------------------
 
     def _begin(self, job: str) -> None:
+        self.heed()
         self._since, self.begun = None, time.time()
         self._tell(job=job, step=0, of=0, message="", eta_seconds=None, flush=True)
-        self.run.event("job", job=job)
+        self.event("job", job=job)
         print(f"== {job}", flush=True)
+
+    def _signal(self, *_: Any) -> None:
+        self.signalled = True
 
     def _tell(self, *, flush: bool = False, **changes: Any) -> None:
         with self._guard:
-            self._changes.update(changes)
+            self._facts.update(changes)
+            self._fresh = True
             if flush:
                 self._flush()
 
     def _flush(self) -> None:
         try:
-            self.run.write_status(**self._changes, heartbeat=time.time())
-            self._changes = {}
+            self.run.write_status(**self._facts, heartbeat=time.time())
+            self._fresh = False
         except (UserError, OSError) as problem:  # a full disk must not end a training that can still save itself
             print(f"status not written: {problem}", flush=True)
 
@@ -137,7 +162,7 @@ class Worker:
         due = 0.0
         while not self._over.wait(0.25):
             with self._guard:
-                if self._changes or time.monotonic() >= due:
+                if self._fresh or time.monotonic() >= due:
                     self._flush()
                     due = time.monotonic() + HEARTBEAT_SECONDS
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import field_validator
 
 from engine.config import Config, Part, setting
 from engine.table import Table
@@ -45,6 +47,8 @@ class TrainConfig(Config):
                                     "average; 0.999 suits long runs, 0 turns it off", ge=0, lt=1, advanced=True)
     precision: Literal["auto", "bf16", "float32"] = setting(
         "auto", "Number format of the matrix products; auto measures whether bf16 is faster here")
+    compile: Literal["auto", "on", "off"] = setting(
+        "auto", "Compile the model with torch.compile; auto does so in runs long enough to repay it", advanced=True)
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where to train; auto takes a GPU if there is one")
     validate_every: int = setting(100, "Steps between two looks at the validation loss", ge=1, unit="steps")
     validation_batches: int = setting(20, "Micro-batches of validation text in one look", ge=1, advanced=True)
@@ -55,6 +59,14 @@ class TrainConfig(Config):
                                 advanced=True)
     checkpoint_every: int = setting(200, "Steps between two checkpoints", ge=1, unit="steps")
     keep_last: int = setting(2, "Newest checkpoints kept beside the best one", ge=1, advanced=True)
+    keep_every: int = setting(0, "Steps between two checkpoints that are kept for good; 0 keeps none so", ge=0,
+                              unit="steps", advanced=True)
     sample_every: int = setting(200, "Steps between two sample texts; 0 writes none", ge=0, unit="steps")
     sample_prompts: tuple[str, ...] = setting(("It was", "The"), "Beginnings that the sample texts continue")
     sample_tokens: int = setting(64, "Length of a sample text", ge=1, le=4096, unit="tokens", advanced=True)
+
+    @field_validator("compile", mode="before")
+    @classmethod
+    def _words(cls, value: Any) -> Any:
+        """YAML reads a bare on or off as true or false."""
+        return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import lightning
@@ -62,6 +62,12 @@ class Stage(lightning.LightningModule):
         freeze(model, optim)  # before DDP looks at which parameters get a gradient
         self._count, self._total = 0, torch.zeros(())
         self.spikes = Spikes() if train.skip_spikes else None
+        self.compiled: Callable[..., Tensor] | None = None  # what `model.hidden` became, if it was compiled
+
+    def hidden(self, input_ids: Tensor, documents: Tensor | None = None) -> Tensor:
+        """The model's last hidden states (B, T, d). Only training is compiled: a look would be compiled anew."""
+        run = self.compiled if self.compiled is not None and self.training else self.model.hidden
+        return run(input_ids, documents=documents)
 
     def loss(self, batch: Any) -> tuple[Tensor, int]:
         """The loss summed over the tokens of a batch that count, in nats, and how many these are."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 
+from engine.model.cross_entropy import cross_entropy
 from engine.stages.base import Stage
 from engine.tokens.batches import Rows
 
@@ -14,6 +14,5 @@ class PretrainStage(Stage):
 
     def loss(self, batch: Tensor | Rows) -> tuple[Tensor, int]:
         rows = Rows.of(batch)                                                                # (B, T) each
-        # (B, T, V); a softmax over bf16 logits is off by about 1 %
-        logits = self.model(rows.inputs, documents=rows.documents).float()
-        return F.cross_entropy(logits.flatten(0, 1), rows.targets.flatten(), reduction="sum"), rows.num_targets
+        hidden = self.hidden(rows.inputs, rows.documents)                                    # (B, T, d)
+        return cross_entropy(hidden, self.model.head_weight, rows.targets), rows.num_targets

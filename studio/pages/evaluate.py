@@ -9,6 +9,7 @@ from panel.viewable import Viewable
 
 from engine import files, runs
 from engine.config import UserError
+from engine.evaluate.cost import cost
 from studio import figures
 from studio.forms import Form
 from studio.layout import button, picture, split, stack
@@ -39,7 +40,7 @@ class Evaluate(Page):
         self.table, self.places, self.samples, self.passages = Text(), picture(height=280), Text(), Text()
         self.results = stack(
             card(self.chosen, self.table, title="Reports",
-                 line="The best figure of each row is marked, where all measured the same number of tokens."),
+                 line="The best figure of each row is marked, where all measured the same tokens."),
             card(self.places, title="Loss by position", line="With more text before it, a good model guesses better."),
             card(self.samples, title="Samples", line="The same beginnings, continued by each model."),
             card(self.passages, title="Easiest and hardest", line="Validation passages, by the model's loss on them."),
@@ -111,7 +112,8 @@ class Evaluate(Page):
             return txt('<p class="nothing">Choose a report above.</p>')
         rows = []
         # The figures of two texts, or of two lengths of one, can't be ranked.
-        same = len({report.get("tokens") for report in reports.values()}) == 1
+        same = len({(report.get("text"), report.get("tokens"), report.get("tokenizer")) for report in reports.values()
+                    }) == 1
         for key, label, unit, better in MEASURES:
             values = {name: report.get(key) for name, report in reports.items()}
             known = [value for value in values.values() if value is not None]
@@ -120,12 +122,15 @@ class Evaluate(Page):
                 txt('<td class="num {}">{}</td>', "best" if value is not None and value == best else "",
                     "–" if value is None else percent(value) if key == "val/accuracy" else f"{value:.3f}")
                 for value in values.values())))
-        for key, label in (("checkpoint", "Checkpoint"), ("tokens", "Tokens measured")):
+        for key, label in (("checkpoint", "Checkpoint"), ("text_of", "Text of"), ("tokens", "Tokens measured")):
             rows.append(txt("<tr><td>{}</td>{}</tr>", label, join(
                 txt('<td class="num">{}</td>', number(report[key]) if key == "tokens" else report.get(key, "–"))
                 for report in reports.values())))
-        why = "" if same else txt('<p class="more">No figure is marked as best, since the reports measured different '
-                                  "numbers of tokens.</p>")
+        why = "" if same else txt('<p class="more">No figure is marked as best, since the reports are not of the same '
+                                  "tokens of the same text.</p>")
+        if len(reports) == 2:
+            one, other = reports.items()
+            why = txt('<p class="more">From {} to {}: {}</p>', one[0], other[0], cost(one[1], other[1])["sentence"])
         return txt('<div class="scroll"><table><tr><th></th>{}</tr>{}</table></div>{}',
                    join(txt('<th class="num">{}</th>', name) for name in reports), join(rows), why)
 

@@ -40,7 +40,8 @@ def test_a_measurement_replaces_the_guess_for_exactly_this_recipe(workspace):
     here.keep(workspace, recipe, found, MACHINE)
     plan = outline(recipe, workspace, machine=MACHINE)
     assert plan.measured
-    assert (plan.memory_bytes, plan.watts) == (1.5 * 2**30, 40.0)
+    assert (plan.memory_bytes, plan.watts) == (1.5 * 2**30 + memory.copy_bytes(recipe), 40.0)
+    assert memory.copy_bytes(recipe) == 12 * plan.parameters, "weights and AdamW's two moments, in float32"
     # 1,000 steps; looks every 100 of 20 batches; 10 samples of 2 × 64 tokens; 5 checkpoints
     assert plan.seconds == {"start": 6.0, "steps": 500.0, "looks": pytest.approx(0.1 * 200),
                             "samples": pytest.approx(0.002 * 10 * 128), "checkpoints": 5.0}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+
 import pytest
 import torch
 from test_runs_folder import disk_full_after
@@ -12,7 +15,7 @@ from engine.config import UserError
 from engine.model import ModelConfig
 from engine.model.decoder import Decoder
 from engine.optim import OPTIMIZERS
-from engine.runs import checkpoint
+from engine.runs import checkpoint, saving
 from engine.runs.checkpoint import Position
 from engine.runs.folder import Run
 
@@ -39,7 +42,7 @@ class Trained:
         return self
 
     def save(self, val_loss=None, keep_last=2):
-        return checkpoint.save(self.run, self.model, self.optimizer, self.tokenizer,
+        return saving.save(self.run, self.model, self.optimizer, self.tokenizer,
                                Position(self.step, 100 * self.step, "cpu", "float32", "highest"), val_loss, keep_last)
 
     @property
@@ -124,7 +127,11 @@ def test_what_a_kill_left_half_written_is_swept_away(trained):
     left = trained.run.path / "checkpoints" / ".step-000020.0123abcd"
     (left / "state").mkdir(parents=True)
     (left / "meta.json").touch()
+    for name, age in ((".status.json.0123abcd", 90), (".status.json.4567abcd", 0)):
+        (trained.run.path / name).touch()
+        os.utime(trained.run.path / name, (time.time() - age,) * 2)
     checkpoint.sweep(trained.run)
+    assert [path.name for path in trained.run.path.glob(".*")] == [".status.json.4567abcd"], "it may be in use"
     assert [p.name for p in (trained.run.path / "checkpoints").iterdir()] == ["step-000010"]
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import resource
+import signal
 import time
 from contextlib import contextmanager
 
@@ -13,7 +15,7 @@ import pytest
 from engine import files, runs
 from engine.config import UserError
 from engine.recipe import Recipe
-from engine.runs.folder import STALE_SECONDS, START, Run
+from engine.runs.folder import _BEATS, STALE_SECONDS, START, Run
 from engine.runs.jobs import JOBS
 from engine.runs.worker import Worker
 
@@ -71,11 +73,55 @@ def test_a_run_counts_as_lost_when_nobody_holds_it(run):
     run.write_status(host="elsewhere", heartbeat=time.time())
     assert run.status().state == "running", "another machine's lock cannot be seen, its heartbeat can"
     run.write_status(heartbeat=time.time() - 2 * STALE_SECONDS)
+    _BEATS.clear()  # as whoever looks for the first time
     assert run.status().state == "lost"
     (run.path / "status.json").write_text("{")
     assert "damaged" in run.status().error
     with pytest.raises(UserError, match="damaged"):
         run.wait()
+
+
+@pytest.mark.parametrize("jump", [-86_400.0, 86_400.0])
+def test_a_worker_elsewhere_whose_clock_is_wrong_is_not_lost_while_its_heart_beats(run, jump):
+    def beats(seconds):
+        run.write_status(state="running", host="elsewhere", heartbeat=time.time() + jump + seconds)
+
+    beats(0)
+    assert run.status().state == "lost", "at first sight only the clock tells"
+    beats(2)
+    assert run.status().state == "running"
+    assert run.status().state == "running"
+    _BEATS[run.path] = (_BEATS[run.path][0], time.monotonic() - STALE_SECONDS)
+    assert run.status().state == "lost", "it has been still for too long"
+
+
+def test_a_damaged_status_is_written_anew_by_whoever_holds_the_run(run):
+    (run.path / "status.json").write_text('{"state": "runn')
+    assert run.status().state == "lost"
+    run.write_status(state="queued", created=time.time())
+    assert run.status().state == "queued"
+
+
+def test_a_worker_heals_what_a_second_launcher_wrote_over_its_status(world):
+    run = world.run("jobs=[curate]")
+    worker = Worker(run)
+    with run.lock():
+        worker.tell(3, 9)
+        worker._tell(state="running", pid=77, flush=True)
+        run.write_status(state="queued", pid=0)
+        worker._tell(flush=True)
+        assert (run.status().state, run.status().pid, run.status().step) == ("running", 77, 3)
+
+
+def test_a_signal_stops_a_run_whose_disk_takes_no_request(world, monkeypatch):
+    run = world.run("jobs=[curate]", "corpus.validation_fraction=0.21")
+    worker = Worker(run)
+    monkeypatch.setattr(Run, "request", lambda *_: 1 / 0)
+    begin = worker._begin
+    monkeypatch.setattr(worker, "_begin", lambda job: (os.kill(os.getpid(), signal.SIGTERM), begin(job)))
+    assert worker.work() == "stopped"
+    assert not run.status().job, "at once, and not when the job would look for requests"
+    assert not run.requested("stop"), "nothing is left that would stop the run when it is started again"
 
 
 def test_names_are_safe_and_never_taken_twice(run, workspace):
@@ -125,11 +171,11 @@ def test_resuming_before_the_pause_took_hold_withdraws_it(run):
 
 def test_the_time_left_goes_by_the_steps_made_here(run, monkeypatch):
     worker, now = Worker(run), [1000.0]
-    monkeypatch.setattr(time, "time", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
 
     def left(step: int) -> float | None:
         worker.tell(step, 100)
-        return worker._changes["eta_seconds"]
+        return worker._facts["eta_seconds"]
 
     assert left(60) is None, "a resumed run has made no step yet"
     now[0] += 10

@@ -11,7 +11,7 @@ from test_runs_folder import disk_full_after
 
 from engine.model import pretrained
 from engine.model.decoder import Decoder
-from engine.runs import checkpoint
+from engine.runs import checkpoint, saving
 from engine.runs.worker import Worker
 from engine.tokens.batches import Batches, Validation
 from engine.tokens.shards import Shards
@@ -119,9 +119,9 @@ def test_samples_are_those_of_the_saved_weights(world):
 ])
 def test_a_loss_that_explodes_stops_the_run_and_keeps_the_last_good_checkpoint(world, changes, monkeypatch):
     if "optim.lr=10" in changes:  # AdamW's updates are bounded, so its gradient is spoilt by hand
-        update = Decoder.forward
+        update = Decoder.hidden
         calls = iter(range(10**6))
-        monkeypatch.setattr(Decoder, "forward", lambda self, ids, **more: update(self, ids, **more) * (
+        monkeypatch.setattr(Decoder, "hidden", lambda self, ids, **more: update(self, ids, **more) * (
             math.nan if self.training and next(calls) == 15 else 1))
     run = world.run(*changes, "train.checkpoint_every=1", "train.max_steps=200", "train.keep_last=1")
     assert Worker(run).work() == "failed"
@@ -141,15 +141,15 @@ def test_a_loss_that_explodes_stops_the_run_and_keeps_the_last_good_checkpoint(w
 
 def test_a_full_disk_lets_training_go_on_and_the_end_says_it(world, monkeypatch):
     run = world.run("train.keep_last=1")
-    save = checkpoint.save
+    write = saving.write
 
-    def short_of_room(*given):
-        if given[4].step == 10:
-            return save(*given)
+    def short_of_room(run, content, *how):
+        if content.position.step == 10:
+            return write(run, content, *how)
         with disk_full_after(3000):
-            return save(*given)
+            return write(run, content, *how)
 
-    monkeypatch.setattr(checkpoint, "save", short_of_room)
+    monkeypatch.setattr(saving, "write", short_of_room)
     run.request("checkpoint")
     assert Worker(run).work() == "failed"
     assert "could not be written" in run.status().error

@@ -100,11 +100,25 @@ def test_the_command_prints_the_table(workspace, dataset, capsys):
 def test_what_a_dataset_cost_in_perplexity_is_told_with_its_caveat():
     one = {"val/loss": 2.0, "val/perplexity": 8.0, "val/bits_per_byte": 1.0, "val/accuracy": 0.5}
     other = {**one, "val/perplexity": 10.0, "val/bits_per_byte": 1.05}
-    same = cost(one, other, same_tokens=True)
+    on = {"text": "a", "tokenizer": "b"}
+    same = cost({**one, **on}, {**other, **on})
     assert same["measures"]["val/perplexity"] == {"before": 8.0, "after": 10.0, "change": 2.0, "percent": 25.0}
     assert same["sentence"] == "Perplexity went from 8 to 10 (+25.0 %), measured on the same held-out text."
+    assert cost({**one, **on}, {**other, **on, "tokenizer": "c"})["sentence"] == (
+        "Bits per byte went from 1 to 1.05 (+5.0 %), measured on the same held-out text.")
     assert "Bits per byte went from 1 to 1.05 (+5.0 %), each measured on its own" in cost(one, other)["sentence"]
     assert "cannot be compared" in cost({**one, "val/bits_per_byte": None}, other)["sentence"]
+
+
+def test_what_mitigation_cost_models_stands_below_the_table_or_how_to_find_out(dataset):
+    report, view = of_dataset(dataset), BiasReport()
+    view.show(report)
+    assert not str(view.models.html)
+    view.show(report, [])
+    assert "evaluate.text_of" in view.models.html
+    view.show(report, [("plain", EVIL, {"sentence": "Bits per byte went from 1 to 2."})])
+    assert "plain → &lt;script&gt;" in view.models.html
+    assert "went from 1 to 2" in view.models.html
 
 
 def test_a_folder_is_found_by_the_beginning_of_its_name(workspace, dataset):

@@ -41,7 +41,8 @@ def checkpointed(session, name, **facts):
     files.write_json(checkpoint / "meta.json", {"step": 5})
     if facts:
         files.write_json(run.path / "evaluation.json", {
-            "checkpoint": "step-000005", "val/perplexity": 20.0, "val/bits_per_byte": None, "tokens": 100, **facts,
+            "checkpoint": "step-000005", "val/perplexity": 20.0, "val/bits_per_byte": None, "tokens": 100,
+            "text_of": name, "text": "a text", "tokenizer": "a tokenizer", **facts,
             "by_position": {"places": [1, 2], "losses": [4.0, 3.0]},
             "passages": {"easiest": [{"text": "so it goes", "loss": 1.0}], "hardest": [{"text": EVIL, "loss": 9.0}]},
             "samples": [{"prompt": "It was", "text": f" {EVIL} of {name}"}]})
@@ -65,7 +66,13 @@ def test_reports_stand_side_by_side_and_the_best_of_each_row_is_marked(session):
     page.tick()
     assert set(page.chosen.value) == {"one", "two", "short"}
     assert "num best" not in page.table.html
-    assert "different numbers of tokens" in page.table.html
+    assert "not of the same tokens of the same text" in page.table.html
+    checkpointed(session, "here", **{"val/bits_per_byte": 1.5})
+    checkpointed(session, "elsewhere", **{"val/bits_per_byte": 1.0, "text": "another text"})
+    page.tick()
+    page.chosen.value = ["here", "elsewhere"]
+    assert "num best" not in page.table.html
+    assert "which is not the same text" in page.table.html
     page.chosen.value = ["one"]
     assert "best" not in page.table.html
 

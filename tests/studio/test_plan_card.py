@@ -8,7 +8,7 @@ import pytest
 from planted import plant
 
 from engine import files, runs
-from engine.plan import here, prices
+from engine.plan import here, memory, prices
 from engine.plan.here import Here, Measured
 from studio import run_account
 from studio.pages.stages import Train
@@ -101,7 +101,7 @@ def test_measuring_starts_a_run_of_its_own_and_its_figures_replace_the_guess(pla
     plan.tick()
     assert not plan.measure.loading
     assert f"Measured:</b> 17 steps, in run {run.name}." in plan.words.html
-    assert plan.plan.memory_bytes == round(0.7 * 2**30)
+    assert plan.plan.memory_bytes == round(0.7 * 2**30) + memory.copy_bytes(session.draft.recipe)
 
 
 def test_other_machines_are_labelled_estimated(plan):

@@ -72,6 +72,18 @@ def test_nothing_that_a_run_says_is_markup(session):
     assert "<img" not in shown
 
 
+def test_the_run_s_page_says_how_long_training_stood_still_for_a_checkpoint(session):
+    run = plant(session.workspace, "saved", steps=20)
+    for step, stall, written in ((5, None, None), (10, 0.0123, 1.31), (20, 2.5, EVIL)):
+        run.event("checkpoint", step=step, path=f"checkpoints/step-{step:06d}", val_loss=3.0, best=True,
+                  stall_seconds=stall, write_seconds=written)
+    feed = Feed(run)
+    feed.poll()
+    shown = run_parts.checkpoints(feed)
+    for stood, took in (("12 ms", "1.3 s"), ("2.5 s", "–"), ("–", "–")):
+        assert f'<td class="num">{stood}</td><td class="num">{took}</td>' in shown
+
+
 @pytest.mark.parametrize(("state", "offered", "withheld"), [
     ("finished", ["Talk to it", "Move to trash"], ["Resume", "Stop and save"]),
     ("failed", ["Resume", "Move to trash"], ["Pause", "Talk to it"]),
