@@ -50,6 +50,8 @@ def train(worker: Worker, recipe: Recipe, tokens: Path, how: Spread | None = Non
     no longer a number.
     """
     run, ranks = worker.run, ranks or Ranks()
+    if ranks.size == 1:  # several agree on that at their first boundary
+        worker.heed()  # the libraries took seconds to load, which a scheduler's grace may not last for
     begun = ranks.say(_newest(worker) if ranks.first else None)
     position = checkpoint.position(begun) if begun else Position()
     if begun and ranks.first:

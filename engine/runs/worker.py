@@ -103,6 +103,11 @@ class Worker:
         """Whether a viewer or a signal asked for a stop; a viewer's request is answered by that."""
         return self.signalled or self.run.requested("stop", take=True)
 
+    def heed(self) -> None:
+        """Leave at once if a signal asked for it, for where there is nothing to save."""
+        if self.signalled:
+            raise Stopped
+
     def tell(self, done: int, of: int, message: str = "") -> None:
         """How far the job in hand is, for jobs that look at requests themselves."""
         if self._since is None or done < self._since[1]:
@@ -175,6 +180,7 @@ class Worker:
     # Inside ------------------------------------------------------------------------------------------
 
     def _begin(self, job: str) -> None:
+        self.heed()
         self._since, self.begun = None, time.time()
         self._tell(job=job, step=0, of=0, message="", eta_seconds=None, flush=True)
         self.event("job", job=job)
