@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine import files
+from engine.config import UserError
 from engine.recipe import Recipe
 from engine.runs import enqueue, find, listing, notes, outside, queue, recipe_of, tables, trashed
 from engine.workspace import Workspace
@@ -225,3 +226,17 @@ def slurm(arguments: argparse.Namespace) -> int:
     print(text, end="")
     print(f"# submit it with: sbatch {script}")
     return 0
+
+
+def verify(arguments: argparse.Namespace) -> int:
+    from engine.runs import checkpoint
+
+    run, damaged = find(arguments.name, Workspace(arguments.workspace)), 0
+    for path in sorted((run.path / "checkpoints").glob("step-*"), key=checkpoint.step_of):
+        try:
+            checkpoint.verify(path)
+            print(f"{path.name} is whole")
+        except UserError as problem:
+            damaged += 1
+            print(f"{path.name}: {problem.sentence}")
+    return 1 if damaged else 0
