@@ -34,7 +34,8 @@ class Train(Page):
         draft = self.session.draft
         self.ready = Fragment(on_press=self._pressed)
         self.start = pmui.Button(label="Start", icon="play_arrow", variant="contained", size="large", margin=0,
-                                 sx={"minWidth": "150px", "minHeight": "46px"}, on_click=lambda *_: self._start())
+                                 sx={"minHeight": "46px"}, on_click=lambda *_: self._start(),
+                                 sizing_mode="stretch_width")
         self.wait = pmui.Button(label="Add to queue", icon="playlist_add", variant="outlined", size="large", margin=0,
                                 sx={"minHeight": "46px"}, on_click=lambda *_: self._enqueue())
         self.at = pmui.TextInput(label="Not before", placeholder="22:30", size="small", width=110, margin=0)
@@ -49,7 +50,7 @@ class Train(Page):
         self.plan.tick()
         self._estimate()
         queued = pmui.FlexBox(self.at, self.wait, margin=0, gap="10px", align_items="center", sizing_mode=None)
-        go = stack(self.start, queued, gap="12px", sizing_mode=None, align="end")
+        go = stack(self.start, queued, gap="12px", sizing_mode=None, width=280)
         head = pn.Row(self.ready, go, sizing_mode="stretch_width", margin=0, styles={"gap": "20px"})
         return stack(card(head), self.plan, card(top, recipes, title="Run"),
                      card(form, title="Training"), SpreadCard(self.session), card(stage, title="Loss"),
