@@ -49,8 +49,9 @@ def train(worker: Worker, recipe: Recipe, tokens: Path, how: Spread | None = Non
     shorter than a context, for checkpoints of which none is whole, for a full disk, and for a loss that is
     no longer a number.
     """
-    worker.heed()  # the libraries took seconds to load, which a scheduler's grace may not last for
     run, ranks = worker.run, ranks or Ranks()
+    if ranks.size == 1:  # several agree on that at their first boundary
+        worker.heed()  # the libraries took seconds to load, which a scheduler's grace may not last for
     begun = ranks.say(_newest(worker) if ranks.first else None)
     position = checkpoint.position(begun) if begun else Position()
     if begun and ranks.first:
