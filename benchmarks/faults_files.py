@@ -116,44 +116,46 @@ def moved(world: World, dice: random.Random) -> list[Row]:
 def other_jobs(world: World, dice: random.Random) -> list[Row]:
     """kill -9 of workers that curate, tokenize and export."""
     return [row for kinds, jobs, changes in (
-        (("datasets", "tokens"), "[curate, tokenize]", ("corpus.validation_fraction=0.07",)),
-        (("bundles",), "[export]", (f"from_run={world.reference.name}",)))
+        (("dataset", "tokens"), "[curate, tokenize]", ("corpus.validation_fraction=0.07",)),
+        (("bundle",), "[export]", (f"from_run={world.reference.name}",)))
         for row in _job(world, dice, kinds, jobs, changes)]
 
 
 def _job(world: World, dice: random.Random, kinds: tuple[str, ...], jobs: str, changes: tuple[str, ...]) -> list[Row]:
-    """Untroubled once, to see how long it takes and what comes out; then torn, from nothing."""
-    run = world.run(f"jobs={jobs}", *changes)
-    begun = time.monotonic()
-    world.launch(run)
+    """Untroubled once, to see how long it takes and what comes out; then torn five times, from nothing."""
+    def begun() -> Run:
+        run = world.run(f"jobs={jobs}", *changes)
+        world.launch(run)
+        return run
+
+    start = time.monotonic()
+    run = begun()
     world.wait(run)
-    seconds = time.monotonic() - begun
+    seconds, cause = time.monotonic() - start, f"kill -9 while it does {jobs}"
     if run.status().state != "finished":
-        return [(f"kill -9 of {jobs}", 0, 1, run.status().error, None)]
-    names = [name for kind, name in {"datasets": "dataset", "tokens": "tokens", "bundles": "bundle"}.items()
-             if kind in kinds]
-    made = {name: run.artefact(name) for name in names}
-    expected = {name: _contents(path) for name, path in made.items()}
-    for path in made.values():
-        shutil.rmtree(path)
-    if "datasets" in kinds:
-        shutil.rmtree(world.workspace.path / "stages", ignore_errors=True)
-    again, rows = world.run(f"jobs={jobs}", *changes), list[Row]()
-    world.launch(again)
-    for _ in range(5):
-        over = world.wait(again, dice.uniform(0.2, 1) * seconds)
-        if not over:
+        return [(cause, 0, 1, run.status().error, None)]
+    made = {kind: run.artefact(kind) for kind in kinds}
+    expected = {kind: _contents(path) for kind, path in made.items()}
+    rows: list[Row] = []
+    wrong: list[str] = []
+    again: Run | None = None
+    while again is not None or len(rows) < 5:
+        if again is None:
+            for path in (*made.values(), world.workspace.path / "stages"):
+                shutil.rmtree(path, ignore_errors=True)
+            again = begun()
+        if len(rows) < 5 and not world.wait(again, dice.uniform(0.1, 0.8) * seconds):
             world.kill(again)
-            world.wait(again)
-        torn = [path.name for kind in kinds for path in world.workspace.place(kind).iterdir()
-                if not path.name.startswith(".") and not (path / files.MANIFEST).exists()]
-        if over or again.status().state == "finished":
-            break
-        rows.append((f"kill -9 while it does {jobs}", len(torn), 0, " ".join(torn), None))
-        world.resume(again)
-    world.wait(again)
-    wrong = [name for name, path in made.items() if again.status().state != "finished"
-             or _contents(again.artefact(name)) != expected[name]]
+        world.wait(again)
+        torn = [str(path) for path in made.values() if path.exists() and not (path / files.MANIFEST).exists()]
+        if again.status().state == "lost":
+            rows.append((cause, len(torn), 0, " ".join(torn), None))
+            world.resume(again)
+            continue
+        made = {kind: again.artefact(kind) for kind in kinds} if again.status().state == "finished" else made
+        wrong += [again.status().error or kind for kind, path in made.items()
+                  if again.status().state != "finished" or _contents(path) != expected[kind]]
+        again = None
     return [(cause, lost, int(bool(wrong)), note or " ".join(wrong), each) for cause, lost, _, note, each in rows]
 
 

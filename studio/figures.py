@@ -15,6 +15,8 @@ import holoviews as hv
 import numpy as np
 from bokeh.core.properties import value
 
+from studio.texts import step_name
+
 if "bokeh" not in hv.Store.renderers:
     hv.extension("bokeh", logo=False)
 
@@ -75,7 +77,7 @@ def byte_size(num_bytes: float) -> str:
 def waterfall(steps: Sequence[Mapping[str, Any]], of: str = "documents") -> Any:
     """What each step of the ledger let through: `of` "documents" or "bytes", from what was read to what was kept."""
     write = byte_size if of == "bytes" else number
-    names = [str(step["step"]).replace("_", " ") for step in steps]
+    names = [step_name(str(step["step"])) for step in steps]
     first = steps[0][f"{of}_in"] if steps else 0
     rows = [(0, first, "read", first, first)]
     rows += [(i + 1, first, name, step[f"{of}_out"], step[f"{of}_in"])

@@ -117,8 +117,10 @@ def test_a_signal_stops_a_run_whose_disk_takes_no_request(world, monkeypatch):
     run = world.run("jobs=[curate]", "corpus.validation_fraction=0.21")
     worker = Worker(run)
     monkeypatch.setattr(Run, "request", lambda *_: 1 / 0)
-    monkeypatch.setattr(worker, "_begin", lambda job: os.kill(os.getpid(), signal.SIGTERM))
+    begin = worker._begin
+    monkeypatch.setattr(worker, "_begin", lambda job: (os.kill(os.getpid(), signal.SIGTERM), begin(job)))
     assert worker.work() == "stopped"
+    assert not run.status().job, "at once, and not when the job would look for requests"
     assert not run.requested("stop"), "nothing is left that would stop the run when it is started again"
 
 
