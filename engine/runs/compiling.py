@@ -47,6 +47,7 @@ def settle_compile(worker: Worker, recipe: Recipe, position: Position, stage: St
                          f"{_duration(rest * MOST_SAVED)}, and compiling takes about as long or longer")
     use(stage.model, _operators(position, True))
     eager, stage.compiled = stage.compiled, torch.compile(stage.model.hidden, dynamic=False)
+    worker.tell(position.step, train.max_steps, "compiling the model")
     took = time.perf_counter()
     try:
         trial.once()

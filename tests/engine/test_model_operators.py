@@ -135,3 +135,17 @@ def test_probing_draws_nothing_and_leaves_the_threads():
     choose_attention(config("llama", context_length=96, dropout=0.1), "cpu", "float32")
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_attention_by_blocks_is_one_graph_to_the_compiler():
+    model, ids = decoder("llama"), tokens(2, 16)
+    use(model, Operators(queries_at_once=8))
+    compiled = torch.compile(model.hidden, fullgraph=True, backend="aot_eager", dynamic=False)
+    for run in (compiled, model.hidden):
+        run(ids).pow(2).sum().backward()
+        grads = [p.grad for p in model.parameters()]
+        model.zero_grad(set_to_none=True)
+        if run is compiled:
+            first = grads
+    for one, other in zip(first, grads, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)

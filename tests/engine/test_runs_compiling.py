@@ -124,6 +124,7 @@ def test_yaml_reads_on_and_off_as_words(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_really_compiled_run_resumes_bit_for_bit(world):
     changes = ("model.context_length=80", "train.compile=on", "train.keep_last=9", "model.num_kv_heads=1")
     run = finished(world.run(*changes))
