@@ -129,7 +129,7 @@ def test_sigterm_pause_and_a_damaged_checkpoint_resume_bit_for_bit(launched, uni
     assert checkpoint.verify(run.checkpoints[-1]).name == f"step-{max(paused, stopped):06d}"
     time.sleep(0.3)
     assert rows(run)[-1]["step"] == paused
-    with pytest.raises(UserError, match="is running; stop it first"):
+    with pytest.raises(UserError, match="is paused; stop it first"):
         runs.trash(run, None)
     runs.resume(run)
     assert run.wait(60).state == "finished"
