@@ -142,6 +142,9 @@ def on_checkpoint(job: str) -> Callable[[argparse.Namespace], int]:
 
 
 def _follow(run: runs.Run, workspace: Workspace, detach: bool = False) -> int:
+    if (status := run.status()).awaits:
+        print(f"{run.name} in {run.path} {status.message}\nwatch it then with: studio watch {run.name}")
+        return 0
     if detach:
         print(f"{run.name} started in {run.path}\nstop it with: studio stop {run.name}")
         return 0
@@ -187,10 +190,6 @@ def watch(arguments: argparse.Namespace) -> int:
 def list_runs(arguments: argparse.Namespace) -> int:
     terminal.print_runs(runs.listing(Workspace(arguments.workspace)))
     return 0
-
-
-def verify(arguments: argparse.Namespace) -> int:
-    return terminal.print_checkpoints(runs.find(arguments.name, Workspace(arguments.workspace)))
 
 
 def takes_bundle(command: argparse.ArgumentParser) -> None:
@@ -279,8 +278,10 @@ COMMANDS: dict[str, Command] = {
     "resume": ("go on with a run from its last checkpoint", takes_resume, resume),
     "stop": ("save a run and stop it", takes_run, stop),
     "pause": ("save a run and let it wait", takes_run, pause),
+    "torchrun": ("show the line by which torchrun starts a run", takes_run, commands.torchrun),
+    "slurm": ("write and show the batch script that trains a run under SLURM", takes_run, commands.slurm),
     "watch": ("show a run's progress until it ends", takes_run, watch),
-    "verify": ("check every file of a run's checkpoints against its checksum", takes_run, verify),
+    "verify": ("check every file of a run's checkpoints against its checksum", takes_run, commands.verify),
     "runs": ("list the runs", lambda command: None, list_runs),
     "notes": ("show or change a run's notes and tags", commands.takes_note, commands.note),
     "metrics": ("write a run's metrics as CSV or for TensorBoard", commands.takes_table, commands.metrics),

@@ -90,7 +90,7 @@ class Recipe(Config):
 
     @property
     def tokens_per_step(self) -> int:
-        """Tokens that one optimizer update sees, on one device."""
+        """Tokens that one optimizer update sees, however many processes share them."""
         return self.train.micro_batch_size * self.train.accumulation * self.model.context_length
 
     def dump(self) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table as Grid
 
 from engine import files, runs
-from engine.config import Config, Part, UserError, settings
+from engine.config import Config, Part, settings
 from engine.plan.outline import outline
-from engine.runs import checkpoint, energy
+from engine.runs import energy
 from engine.runs.folder import START, Run
 from engine.runs.history import seen
 from engine.workspace import Workspace
@@ -203,19 +203,6 @@ def print_runs(found: list[Run]) -> None:
         grid.add_row(escape(run.name), status.state, status.job, str(status.step), str(status.of),
                      escape(", ".join(run.made())))
     Console(highlight=False).print(grid)
-
-
-def print_checkpoints(run: Run) -> int:
-    """Check each against its checksums; the exit code is 1 if one is damaged."""
-    damaged = 0
-    for path in sorted((run.path / "checkpoints").glob("step-*"), key=checkpoint.step_of):
-        try:
-            checkpoint.verify(path)
-            print(f"{path.name} is whole")
-        except UserError as problem:
-            damaged = 1
-            print(f"{path.name}: {problem.sentence}")
-    return damaged
 
 
 def settings_help(config: type[Config], prefix: str = "", title: str = "settings:") -> str:

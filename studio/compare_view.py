@@ -104,12 +104,12 @@ class CompareView(Viewer):
                              "</span></div>{}</div>", len(self.names), alone, reading)
         self.legend.html = legend(self.names)
         self.nothing.html = Markup("") if self.crowd.drawn or unread else empty(self._why(), "show_chart")
-        self.standings.html = standings([feed for feed in feeds if feed.ready], self._judged(feeds))
+        self.standings.html = standings([feed for feed in feeds if feed.ready], self._judged())
         self.differences.html = differences(self._known, self.names)
 
-    def _judged(self, feeds: Sequence[Feed]) -> str:
-        """What the runs are ordered by: the metric that is looked at if low is good, or else the validation loss."""
-        return self.metric.value if self.metric.value.endswith(("loss", "perplexity", "bits_per_byte")) else "val/loss"
+    def _judged(self) -> str:
+        """What the runs are ordered by: what is looked at if it is a validation, or else the validation loss."""
+        return self.metric.value if self.metric.value.startswith("val/") else "val/loss"
 
     def _why(self) -> str:
         if self.axis.value == "kWh":

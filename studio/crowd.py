@@ -39,6 +39,7 @@ class Crowd(Viewer):
         self.drawn = 0  # curves in sight
         self._parts: dict[str, Any] = {}
         self._axis = ""
+        self._mounted: Any = None
         self._seen: Any = None
         self._columns: dict[str, tuple[Any, Columns, Columns]] = {}
         self._view = pn.Column(sizing_mode="stretch_width", margin=0)
@@ -77,7 +78,8 @@ class Crowd(Viewer):
                   if smoothing and len(here) <= FAINT else [])
         few = sum(len(shown[0]) for *_, shown in rows) <= DOTTED and not smoothing
         self._dots([(name, colour, *shown) for name, colour, _, shown in rows] if few else [])
-        if not self._view.objects:
+        if self._mounted is not self.figure:  # replaced in one go: emptied first, the browser keeps the old one
+            self._mounted = self.figure
             self._view[:] = [pn.pane.Bokeh(self.figure, sizing_mode="stretch_width", height=self.height, margin=0)]
 
     def prepare(self, axis: str = "step") -> None:
@@ -138,7 +140,6 @@ class Crowd(Viewer):
         figure.add_tools(HoverTool(renderers=[self._parts["bold"]["glyph_renderer"]], line_policy="nearest",
                                    visible=False, tooltips=[("", "@name"), ("about", "$y{0.[0000]}"),
                                                             ("at", "$x{0,0.[0]}")]))
-        self._view[:] = []
 
     def _put(self, part: str, rows: Sequence[tuple[str, str, np.ndarray, np.ndarray]]) -> None:
         self._parts[part]["cds"].data = {"xs": [row[2] for row in rows], "ys": [row[3] for row in rows],

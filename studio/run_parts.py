@@ -11,6 +11,7 @@ from engine.runs import Run, Status
 from engine.workspace import Workspace
 from studio.plots import run_colour
 from studio.session import Session
+from studio.texts import path
 from studio.views import Markup, age, banner, bar, chip, duration, icon, join, number, press, size, tiles, txt
 from studio.watch import Feed, Line
 
@@ -100,6 +101,9 @@ STOP = _titled(press("Stop and save", "stop", sign="stop"), "Saves a checkpoint 
 
 def progress(status: Status) -> Markup:
     """One line of words and the bar of the job in hand."""
+    if status.awaits and status.message.startswith("waits for: "):
+        return txt('<p class="line">Waits for you to start its processes with</p>{}',
+                   path(status.message.removeprefix("waits for: ")))
     words = [JOB_WORDS.get(status.job, status.job)] if status.job else []
     if status.of:
         words.append(f"{status.step:,} of {status.of:,}")

@@ -60,7 +60,8 @@ def _within(recipe: Recipe, workspace: Workspace, size: str, hours: float, money
             machine: Here, seen: list[Seen] | None) -> Proposal | None:
     """One size with as many steps as there is time and money for; None if it does not fit or gets too few."""
     context = min(SIZES[size][4], 256) if machine.device == "cpu" else SIZES[size][4]
-    shape = {"model": f"{{family: {recipe.model.family}, size: {size}, context_length: {context}}}"}
+    shape = {"model": f"{{family: {recipe.model.family}, size: {size}, context_length: {context}}}",
+             "train.devices": "auto", "train.nodes": 1}  # this machine, and any number of rows
     made, changes = _apply(recipe, {**shape, "train.accumulation": 1, "train.micro_batch_size": 1}), dict(shape)
     tokens = 1e6
     for _ in range(6):  # batch, speed and tokens depend on one another; three rounds settle them to a few percent

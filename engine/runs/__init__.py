@@ -18,6 +18,7 @@ from engine.runs import queue
 from engine.runs.folder import Run, Status
 from engine.runs.history import foretell
 from engine.runs.launch import launch
+from engine.runs.outside import hand_over
 from engine.runs.trashed import trash
 from engine.workspace import Workspace, slug
 
@@ -54,7 +55,8 @@ def create(recipe: Recipe, workspace: Workspace | None = None) -> Run:
 def start(recipe: Recipe, workspace: Workspace | None = None) -> Run:
     """Create a run and launch its worker; returns at once."""
     run = create(recipe, workspace)
-    launch(run)
+    if not hand_over(run, recipe):
+        launch(run)
     return run
 
 
@@ -81,15 +83,20 @@ def resume(run: Run) -> Run:
         raise run.busy()
     if status.state == "finished":
         raise UserError(f"run {run.name} is finished; start a new run to train further.", where=run.name)
-    launch(run)
+    if not hand_over(run, recipe_of(run)):
+        launch(run)
     return run
 
 
 def stop(run: Run) -> None:
     """Ask the run to save and stop at the next step boundary; one that waits in the queue is taken out of it."""
+    status = run.status()
     if queue.waiting(run):
         queue.remove(run)
-    elif run.status().active:
+    elif status.awaits:
+        run.write_status(state="stopped", awaits="", message="")
+        run.event("state", state="stopped")
+    elif status.active:
         run.request("stop")
 
 

@@ -1,13 +1,13 @@
 """What happens between two optimizer steps: rows, validation, samples, checkpoints, and what viewers asked for.
 
 Signals and request files only set flags; they are looked at here, where the weights, the optimizer and
-the position agree, so that whatever is saved can be resumed exactly.
+the position agree, so that whatever is saved can be resumed exactly. Several ranks first agree on what was asked of
+any of them, so that all do the same; the first alone writes.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import resource
 import signal
 import threading
@@ -24,13 +24,14 @@ from engine.model.generate import generate
 from engine.optim.averages import evaluated
 from engine.progress import Stopped
 from engine.recipe import Recipe
-from engine.runs import checkpoint
+from engine.runs import checkpoint, strategy
 from engine.runs.checkpoint import Position
 from engine.runs.doctor import Doctor
 from engine.runs.energy import Meter
 from engine.runs.metrics import Metrics
 from engine.runs.saving import Saving
 from engine.stages.base import NotFinite, Stage
+from engine.stages.ranks import sharded
 from engine.tokens import tokenizer as bpe
 from engine.tokens.batches import TokenData
 from engine.tokens.shards import bits_per_byte
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 LOG_SECONDS = 10.0
 PAUSE_SECONDS = 0.1
+ASKED = ("stop", "pause", "checkpoint", "sample")  # what can be asked of a training
 
 
 class Boundary(lightning.Callback):
@@ -50,6 +52,7 @@ class Boundary(lightning.Callback):
         self.worker, self.run, self.recipe, self.stage, self.data = worker, worker.run, recipe, stage, data
         self.tokenizer_path, self.tokenizer = tokenizer, bpe.load(tokenizer)
         self.position, self.begun = position, begun
+        self.ranks, self.bad = stage.ranks, 0  # a step that was not finite, which the others must hear of
         self.metrics = Metrics(self.run, position.tokens)
         self.meter, self.doctor = meter, doctor
         self.saving = Saving(worker.run, tokenizer, recipe.train, position.step, worker.event)
@@ -66,7 +69,8 @@ class Boundary(lightning.Callback):
         self.worker.tell(self.position.step, self.recipe.train.max_steps, "first step")
         if self.begun:
             checkpoint.restore_optimizer(self.begun, trainer.optimizers[0])
-        else:
+        strategy.scatter(trainer.optimizers[0])
+        if not self.begun:
             # What would fail at the first validation, such as memory, fails now.
             self.stage.validate(islice(self.data.val_dataloader(), 2))
         self._go_on()
@@ -89,18 +93,24 @@ class Boundary(lightning.Callback):
         saves = ends or step % train.checkpoint_every == 0
         validates = saves or step % train.validate_every == 0
         samples = "sample" in asked or (train.sample_every and (ends or step % train.sample_every == 0))
-        if self.metrics.add(self.stage.last) or validates or samples or asked:
+        if self.metrics.add(self.stage.last) or self.measures or validates or samples or asked:
             self._write(step)
+            if self.measures and not self.bad:
+                self._measure(step)
+        if self.ranks.size == 1 or validates or samples or asked:
+            self._refuse(*self.ranks.most(self.bad))
         if not (validates or samples or asked):
             return
         with evaluated(trainer.optimizers[0]):
             val_loss = self._validate() if validates else None
-            if validates and not last and train.patience and self.doctor.stale >= train.patience:
+            stale = self.ranks.most(self.doctor.stale)[0] if validates else 0
+            if validates and not last and train.patience and stale >= train.patience:
                 ends, trainer.should_stop = True, True
                 self._advise(step, "early stop", f"Training ended at step {step} of {train.max_steps}: the last "
                              f"{train.patience} validations were no better than the best one before (train.patience).")
             if samples:
                 self._sample()
+            strategy.forget(self.stage)
         if stops:
             self.worker.state("stopping")
         elif "pause" in asked and not ends:
@@ -109,6 +119,7 @@ class Boundary(lightning.Callback):
             self.meter.go_on()
         if saves or ends or stops or "checkpoint" in asked:
             self._save(trainer.optimizers[0], val_loss, must=ends or stops)
+        self.ranks.wait()
         if stops:
             raise Stopped
         self._go_on()
@@ -120,23 +131,27 @@ class Boundary(lightning.Callback):
     # Inside ---------------------------------------------------------------------------------------
 
     def _asked(self) -> set[str]:
-        """What viewers asked for since the last boundary. A stop in the last step is for the job after this one."""
-        try:
-            there = os.listdir(self.run.path / "requests")  # one system call a step
-        except OSError:
-            there = []
+        """What was asked of any rank since the last boundary. A stop in the last step is for the job after this one."""
         last = self.seen == self.recipe.train.max_steps
-        found = {kind for kind in there if kind in ("stop", "pause", "checkpoint", "sample")
+        there = {kind for kind in self.run.requests() if kind in ASKED
                  and self.run.requested(kind, take=not (last and kind == "stop"))}
-        return found | {"stop"} if self.worker.signalled else found
+        if self.worker.signalled:
+            there.add("stop")
+        due = self.ranks.first and time.monotonic() >= self.meter.due
+        *agreed, measures, bad = self.ranks.most(*(kind in there for kind in ASKED), due or last, self.bad)
+        self._refuse(bad)
+        self.measures = bool(measures)
+        return {kind for kind, asked in zip(ASKED, agreed, strict=True) if asked}
+
+    def _refuse(self, bad: int) -> None:
+        if bad:
+            raise NotFinite(bad)
 
     def _write(self, step: int) -> None:
-        """Rows, status and log. Raises NotFinite if a loss turns out not to be a number."""
-        bad = self.metrics.write()
-        if bad is not None:
-            raise NotFinite(bad)
-        if time.monotonic() >= self.meter.due or step == self.recipe.train.max_steps:
-            self._measure(step)
+        """Rows, status and log. A loss that turns out not to be a number is remembered as `bad`."""
+        self.bad = self.metrics.write() or 0
+        if self.bad:
+            return
         loss, speed, of = self.metrics.loss, self.metrics.speed, self.recipe.train.max_steps
         waiting = "" if not self.metrics.owed else "; waits for room on the disk"
         self.worker.tell(step, of, f"loss {loss:.3f}, {speed:,.0f} tokens/s{waiting}")
@@ -174,6 +189,8 @@ class Boundary(lightning.Callback):
         return loss
 
     def _sample(self) -> None:
+        if not self.ranks.first and not sharded(next(self.stage.model.parameters())):
+            return  # a model that is cut is run by all ranks, or by none
         end = bpe.end_of_text(self.tokenizer)
         for prompt in self.recipe.train.sample_prompts:
             ids = self.tokenizer.encode(prompt, add_special_tokens=False).ids or [end]
@@ -183,17 +200,25 @@ class Boundary(lightning.Callback):
             self.worker.event("sample", step=self.stage.steps, prompt=prompt, text=self.tokenizer.decode(made))
 
     def _save(self, optimizer: torch.optim.Optimizer, val_loss: float | None, **how: bool) -> None:
-        position = replace(self.position, step=self.stage.steps, tokens=self.stage.tokens)
-        self.saving.save(self.stage.model, optimizer, position, val_loss, **how)
+        if sharded(next(self.stage.model.parameters())):
+            self.saving.finish()
+            if self.ranks.say(self.saving.step) == self.stage.steps:
+                return  # it need not be gathered again
+        model, optimizer = strategy.whole(self.stage, optimizer)
+        if self.ranks.first:
+            position = replace(self.position, step=self.stage.steps, tokens=self.stage.tokens)
+            self.saving.save(model, optimizer, position, val_loss, **how)
 
     def _stopped_while_paused(self) -> bool:
         """Sleep until a viewer wakes the run (False) or stops it (True)."""
         self.worker.state("paused")
-        while not (stops := self.worker.asked_to_stop()) and not self.run.requested("resume", take=True):
+        stops = wakes = 0
+        while not (stops or wakes):
             time.sleep(PAUSE_SECONDS)
+            stops, wakes = self.ranks.most(self.worker.asked_to_stop(), self.run.requested("resume", take=True))
         self.run.requested("pause", take=True)  # asked for twice
         self.worker.state("stopping" if stops else "running")
-        return stops
+        return bool(stops)
 
 
 class Timing(lightning.Callback):

@@ -1,4 +1,4 @@
-"""Commands on many runs: the queue, notes, tables of metrics, the trash."""
+"""Commands on runs: the queue, notes, tables of metrics, the trash, what starts a run elsewhere."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine import files
+from engine.config import UserError
 from engine.recipe import Recipe
-from engine.runs import enqueue, find, listing, notes, queue, tables, trashed
+from engine.runs import enqueue, find, listing, notes, outside, queue, recipe_of, tables, trashed
 from engine.workspace import Workspace
 
 Verb = tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]
@@ -207,3 +208,35 @@ def trash(arguments: argparse.Namespace) -> int:
 
 def _workspace(arguments: argparse.Namespace) -> Workspace:
     return Workspace(arguments.workspace)
+
+
+# One run ----------------------------------------------------------------------------------------------
+
+
+def torchrun(arguments: argparse.Namespace) -> int:
+    run = find(arguments.name, Workspace(arguments.workspace))
+    print(outside.torchrun(recipe_of(run), run.path))
+    return 0
+
+
+def slurm(arguments: argparse.Namespace) -> int:
+    run = find(arguments.name, Workspace(arguments.workspace))
+    script = run.path / "slurm.sh"
+    files.write(script, text := outside.sbatch(recipe_of(run), run.path))
+    print(text, end="")
+    print(f"# submit it with: sbatch {script}")
+    return 0
+
+
+def verify(arguments: argparse.Namespace) -> int:
+    from engine.runs import checkpoint
+
+    run, damaged = find(arguments.name, Workspace(arguments.workspace)), 0
+    for path in sorted((run.path / "checkpoints").glob("step-*"), key=checkpoint.step_of):
+        try:
+            checkpoint.verify(path)
+            print(f"{path.name} is whole")
+        except UserError as problem:
+            damaged += 1
+            print(f"{path.name}: {problem.sentence}")
+    return 1 if damaged else 0

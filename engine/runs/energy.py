@@ -8,7 +8,7 @@ this process times the watts of a core (`assets/prices.yaml`), and its memory ti
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,17 +86,22 @@ class Gpu:
 
 
 class Meter:
-    """Adds up the energy of this process from `spent_kwh` on. `read` gives a row's gauges, `method` says how."""
+    """Adds up the energy of this process from `spent_kwh` on. `read` gives a row's gauges, `method` says how.
+
+    Of several ranks each has one, and all read at the same steps: `together` adds up what each of them drew.
+    """
 
     def __init__(self, device: str, prices: Prices, spent_kwh: float = 0.0, *, rapl: Rapl | None = None,
-                 gpu: Gpu | None = None) -> None:
+                 gpu: Gpu | None = None, local_rank: int = 0, nodes: int = 1,
+                 together: Callable[[float], float] = float) -> None:
         self.prices, self.kwh = prices, spent_kwh
+        self.local_rank, self.nodes, self.together = local_rank, nodes, together
         self.rapl = Rapl() if rapl is None else rapl
         self.gpu = gpu
         self._no_gpu = ""
         if device.startswith("cuda") and gpu is None:
             try:
-                self.gpu = Gpu()
+                self.gpu = Gpu(local_rank)
             except Exception as problem:  # no library, no driver, no permission: each is its own error there
                 self._no_gpu = f"; the GPU is left out ({type(problem).__name__}: install the extra gpu)"
         self.entry = prices.processor(hardware.processor())
@@ -129,13 +134,14 @@ class Meter:
     def read(self, step: int, tokens: int, speed: float) -> dict[str, Any]:
         """One row: energy so far, load and memory since the last reading."""
         before, busy_before = self._time, self._busy
-        joules = self._joules()
+        joules = self.together(self._joules())
+        busy = self.together(self._busy - busy_before) / self.nodes
         seconds = max(1e-6, self._time - before)
         self.kwh += joules / JOULES
         self.due = self._time + GAUGE_SECONDS
         row = {"step": step, "time": time.time(), "tokens": tokens, "energy/kwh": self.kwh,
                "energy/cost": self.prices.cost(self.kwh), "energy/co2e_kg": self.prices.co2e_kg(self.kwh),
-               "energy/watts": joules / seconds, "load/cpu": (self._busy - busy_before) / seconds / self._cores,
+               "energy/watts": joules / seconds, "load/cpu": busy / seconds / self._cores,
                "memory/resident_gib": self._process.memory_info().rss / GIB}
         if speed == speed:
             row["speed/tokens_per_second"] = speed
@@ -150,7 +156,7 @@ class Meter:
         self._time, self._busy = time.monotonic(), self._busy_seconds()
         used = self.gpu.joules() if self.gpu is not None else 0.0
         if self.rapl.zones:
-            return used + self.rapl.joules()
+            return used + (0.0 if self.local_rank else self.rapl.joules())  # which counts the machine, so once
         memory = self._process.memory_info().rss / GIB * self.prices.memory_watts.value
         return used + (self._busy - busy_before) * self.entry.watts + (self._time - before) * memory
 

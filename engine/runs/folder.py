@@ -31,7 +31,7 @@ from engine import files
 from engine.config import UserError
 
 ACTIVE = ("queued", "running", "paused", "stopping")
-REQUESTS = ("stop", "pause", "resume", "checkpoint", "sample")
+REQUESTS = ("stop", "pause", "resume", "checkpoint", "sample", "requeue")
 HEARTBEAT_SECONDS = 2.0
 QUEUED = "queue.json"  # beside a run that waits in the queue
 STALE_SECONDS = 30.0  # a worker on another machine counts as lost after this silence
@@ -60,6 +60,7 @@ class Status:
     heartbeat: float = 0.0
     pid: int = 0
     host: str = ""
+    awaits: str = ""                  # torchrun or slurm, where these are to start the worker of a queued run
 
     @property
     def active(self) -> bool:
@@ -112,7 +113,7 @@ class Run:
             return None
 
     def _alive(self, status: Status) -> bool:
-        if status.state == "queued" and (self.path / QUEUED).exists():
+        if status.state == "queued" and (status.awaits or (self.path / QUEUED).exists()):
             return True
         if status.host and status.host != platform.node():
             return self._beating(status.heartbeat)
@@ -234,6 +235,13 @@ class Run:
             with suppress(OSError):  # on a read-only folder it is answered again and again, which harms nothing
                 path.unlink(missing_ok=True)
         return found
+
+    def requests(self) -> list[str]:
+        """The names of what was asked; one system call."""
+        try:
+            return os.listdir(self.path / "requests")
+        except OSError:
+            return []
 
     # What it made --------------------------------------------------------------------------------
 

@@ -47,11 +47,11 @@ def tokenize(worker: Worker, recipe: Recipe) -> Recipe:
 
 @JOBS.add("train")
 def train(worker: Worker, recipe: Recipe) -> Recipe:
-    from engine.runs import columns, trainer
+    from engine.runs import columns, dispatch
 
     tokens = _tokens(worker, recipe)
     recipe = _with_vocabulary(worker, recipe)
-    checkpoint = trainer.train(worker, recipe, tokens)
+    checkpoint = dispatch.train(worker, recipe, tokens)
     worker.keep(checkpoint=_relative(worker, checkpoint))
     columns.history(worker.run)  # whoever opens it finds its columns
     return recipe

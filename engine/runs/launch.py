@@ -25,7 +25,7 @@ def launch(run: Run) -> None:
     if run.locked():
         raise run.busy()
     reap()
-    for kind in ("stop", "pause", "resume"):
+    for kind in ("stop", "pause", "resume", "requeue"):
         run.requested(kind, take=True)
     run.write_status(state="queued", created=time.time(), error="", host=platform.node(), pid=0)
     # Idle OpenMP threads that spin cost 3-5 times the CPU on a busy machine.

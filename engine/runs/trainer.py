@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 import warnings
@@ -13,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import lightning
 import torch
-from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from engine import files, hardware
@@ -24,65 +24,100 @@ from engine.model.operators import Operators
 from engine.plan import prices
 from engine.progress import Stopped
 from engine.recipe import Recipe
-from engine.runs import checkpoint
+from engine.runs import checkpoint, strategy
 from engine.runs.callbacks import Boundary
 from engine.runs.checkpoint import Position
 from engine.runs.compiling import settle_compile
 from engine.runs.doctor import Doctor, not_finite
 from engine.runs.energy import Meter, spent
 from engine.runs.metrics import cut
+from engine.runs.spread import Spread
+from engine.stages import TrainConfig
 from engine.stages.base import NotFinite, Stage, Step
+from engine.stages.ranks import Ranks
 from engine.tokens.batches import TokenData
 
 if TYPE_CHECKING:
     from engine.runs.worker import Worker
 
 
-def train(worker: Worker, recipe: Recipe, tokens: Path) -> Path:
-    """Train from the run's newest whole checkpoint, or from the start; returns the best checkpoint.
+def train(worker: Worker, recipe: Recipe, tokens: Path, how: Spread | None = None, ranks: Ranks | None = None) -> Path:
+    """Train from the run's newest whole checkpoint, or from the start; returns the best checkpoint. Of several
+    `ranks`, whose process group is joined, each calls this with the same `how`.
 
     Raises Stopped when a viewer asked for a stop (the state is saved then), and UserError for a corpus
     shorter than a context, for checkpoints of which none is whole, for a full disk, and for a loss that is
     no longer a number.
     """
     worker.heed()  # the libraries took seconds to load, which a scheduler's grace may not last for
-    run = worker.run
-    begun = _newest(worker)
+    run, ranks = worker.run, ranks or Ranks()
+    begun = ranks.say(_newest(worker) if ranks.first else None)
     position = checkpoint.position(begun) if begun else Position()
-    if begun:
+    if begun and ranks.first:
         _tell_of(worker, begun)
         checkpoint.tidy(run, recipe.train.keep_last, recipe.train.keep_every)  # a kill may have come before that
     if position.step >= recipe.train.max_steps:
         return checkpoint.best(run)
     used = spent(run)
-    cut(run, position.step)
+    if ranks.first:
+        cut(run, position.step)
+    ranks.wait()
     doctor = Doctor(recipe, run.rows("metrics")[0], {event["what"]: event["step"] for event in run.rows("events")[0]
                                                      if event.get("kind") == "advice" and "what" in event})
     if begun and 0 < recipe.train.patience <= doctor.stale:
         return checkpoint.best(run)
 
     hardware.keep_freed_memory()
-    machine = run.path / "machine.json"
-    files.write_json(machine, {**files.read_json(machine), **hardware.describe()})
-    position = settle(worker, recipe, position)
+    if ranks.first:
+        machine = run.path / "machine.json"
+        files.write_json(machine, {**files.read_json(machine), **hardware.describe()})
+        position = settle(worker, recipe, position)
+    position = ranks.say(position)
+    train = recipe.train
+    if how is not None:
+        worker.resolved(setting="train.devices", value=how.words, why=f"{how.why}; each takes {how.accumulation} x "
+                                                                      f"{how.micro_batch_size} rows of a step")
+        train = train.replace(devices="auto", micro_batch_size=how.micro_batch_size, accumulation=how.accumulation,
+                              validation_batches=looked_at(train, how))
     model = built(recipe, position)
     if begun:
         checkpoint.restore_model(begun, model)
-    stage = recipe.stage.module()(model, recipe.stage, recipe.train, recipe.optim, recipe.schedule, recipe.seed)
-    stage.steps, stage.tokens = position.step, position.tokens
+    stage = recipe.stage.module()(model, recipe.stage, train, recipe.optim, recipe.schedule, recipe.seed)
+    stage.steps, stage.tokens, stage.ranks = position.step, position.tokens, ranks
     if stage.spikes is not None:
         for row in list(doctor.steps)[-128:]:
             stage.spikes.found(row["train/loss"], row["train/grad_norm"])
-    data = TokenData(tokens, recipe.model.context_length, recipe.train.micro_batch_size, recipe.seed,
-                     first_batch=position.step * recipe.train.accumulation,
-                     validation_batches=recipe.train.validation_batches, packing=recipe.tokens.packing,
-                     document_mask=recipe.tokens.document_mask)
-    position = settle_compile(worker, recipe, position, stage, data.batches().batch(data.first_batch))
-    meter = Meter(position.device, prices.load(worker.workspace), used)
+    data = TokenData(tokens, recipe.model.context_length, train.micro_batch_size, recipe.seed,
+                     first_batch=position.step * train.accumulation, validation_batches=train.validation_batches,
+                     packing=recipe.tokens.packing, document_mask=recipe.tokens.document_mask)
+    position = _compiled(worker, recipe.replace(train=train), position, stage, data, how)
+    meter = Meter(position.device, prices.load(worker.workspace), used, nodes=how.nodes if how else 1,
+                  local_rank=int(os.environ.get("LOCAL_RANK", 0)) if ranks.size > 1 else 0, together=ranks.together)
     worker.resolved(setting="energy", value=meter.value, why=meter.method, currency=meter.prices.currency)
     boundary = Boundary(worker, recipe, stage, data, tokens / "tokenizer.json", position, begun, meter, doctor)
-    fit(worker, recipe, position, stage, data, boundary)
+    fit(worker, recipe, position, stage, data, boundary, how)
+    ranks.wait()  # the last checkpoint is the first rank's to write
     return checkpoint.best(run)
+
+
+def _compiled(worker: Worker, recipe: Recipe, position: Position, stage: Stage, data: TokenData,
+              how: Spread | None) -> Position:
+    """Settle it on the first rank; the others do as it does. FSDP's gathering of weights is not compiled."""
+    if how is not None and how.strategy == "fsdp":
+        recipe, position = recipe.override("train.compile='off'"), replace(position, compiled=False)
+    batch = data.batches().batch(data.first_batch)
+    if stage.ranks.first:
+        position = settle_compile(worker, recipe, position, stage, batch)
+    position = stage.ranks.say(position)
+    if not stage.ranks.first:
+        alike = "on" if position.compiled else "off"
+        position = settle_compile(worker, recipe.override(f"train.compile='{alike}'"), position, stage, batch)
+    return position
+
+
+def looked_at(train: TrainConfig, how: Spread) -> int:
+    """Micro-batches of validation text for each process, so that all together look at as many rows as one would."""
+    return -(-train.validation_batches * train.micro_batch_size // (how.micro_batch_size * how.processes))
 
 
 class Ranging(lightning.Callback):
@@ -156,14 +191,15 @@ def built(recipe: Recipe, position: Position) -> Decoder:
 
 
 def fit(worker: Worker, recipe: Recipe, position: Position, stage: Stage, data: TokenData | Any,
-        boundary: lightning.Callback) -> None:
+        boundary: lightning.Callback, how: Spread | None = None) -> None:
     """Lightning's loop, and its ends in our words."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(position.matmul_precision)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"lightning\.")  # of what we do on purpose
-            _lightning(worker.run.path, recipe, position, boundary).fit(stage, data)
+            loop = _lightning(worker.run.path, recipe, position, stage, boundary, how)
+            loop.fit(stage, data)
     except NotFinite as problem:
         if isinstance(boundary, Ranging):
             boundary.take(stage.last)  # it looked for where the loss breaks
@@ -182,17 +218,19 @@ def fit(worker: Worker, recipe: Recipe, position: Position, stage: Stage, data: 
         torch.set_float32_matmul_precision(before)
 
 
-def _lightning(folder: Path, recipe: Recipe, position: Position,
-               boundary: lightning.Callback) -> lightning.Trainer:
+def _lightning(folder: Path, recipe: Recipe, position: Position, stage: Stage, boundary: lightning.Callback,
+               how: Spread | None) -> lightning.Trainer:
     """The Trainer with all that writes, prints or counts by itself turned off: `Boundary` does that."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    return lightning.Trainer(
-        accelerator="gpu" if position.device == "cuda" else "cpu", devices=1,
+    loop = lightning.Trainer(
+        accelerator="gpu" if position.device == "cuda" else "cpu",
         precision="bf16-mixed" if position.precision == "bf16" else "32-true",
         max_steps=recipe.train.max_steps - position.step, max_epochs=-1,
-        accumulate_grad_batches=recipe.train.accumulation, callbacks=[boundary],
-        # Under SLURM Lightning would otherwise catch signals to save and requeue by itself.
-        plugins=[LightningEnvironment()],
+        accumulate_grad_batches=stage.train_config.accumulation, callbacks=[boundary],
+        **strategy.arguments(stage, how),
         logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
         limit_val_batches=0, num_sanity_val_steps=0, default_root_dir=folder,
     )
+    # Between any two batches of several ranks it would send its own flag for SIGTERM around, and wait for the device.
+    loop.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+    return loop

@@ -13,7 +13,8 @@ import sys
 import threading
 import time
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,66 +22,74 @@ from engine import files
 from engine.config import UserError
 from engine.progress import Stopped
 from engine.recipe import Recipe
-from engine.runs import jobs, recipe_of
+from engine.runs import cluster, jobs, recipe_of, spread
+from engine.runs.cluster import Place
 from engine.runs.folder import HEARTBEAT_SECONDS, Run
+from engine.runs.follow import Mute, follow
 from engine.workspace import Workspace
 
 
 class Worker:
-    """One execution of one run folder."""
+    """One execution of one run folder; `place` is this process's among those that an outer launcher started."""
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+    store: Any = None  # through which the ranks meet, where there are several
+
+    def __init__(self, run: Run, place: Place = cluster.ALONE) -> None:
+        self.run, self.place = run, place
         self.workspace = Workspace(run.path.parent.parent)
         self.made: dict[str, Any] = run.made()
         self.signalled = False  # by SIGTERM or SIGINT: a full disk would take no request
         self._facts: dict[str, Any] = {}  # all that the status says, so that nothing else stays in it for long
         self._fresh = False
         self._untold: list[dict[str, Any]] = []  # events that wait for room on the disk
-        self._guard = threading.Lock()
+        self._guard, self._silent = threading.Lock(), False
         self._since: tuple[float, int] | None = None  # when the job in hand was first told of, and at which step
-        self._over = threading.Event()
         self.begun = time.time()  # the run, and then each job
 
     def work(self) -> str:
         """Do the run; returns its final state. Never raises for a run that went wrong: the status tells."""
         with self.run.lock():
             self._tell(state="running", pid=os.getpid(), host=platform.node(), started=time.time(), error="",
-                       message="starting", flush=True)
+                       awaits="", message="starting", flush=True)
             self.event("state", state="running")
-            handlers = {number: signal.signal(number, self._signal)
-                        for number in (signal.SIGTERM, signal.SIGINT)}
-            heart = threading.Thread(target=self._beat, daemon=True)
-            heart.start()
-            state, error = "finished", ""
-            try:
-                recipe = recipe_of(self.run)
-                for job in recipe.jobs:
-                    self._begin(job)
-                    recipe = jobs.JOBS[job](self, recipe)
-                self._write_manifest(recipe)
-            except Stopped:
-                state = "stopped"
-            except UserError as problem:
-                state, error = "failed", problem.sentence
-            except MemoryError:
-                state, error = "failed", ("The machine ran out of memory; choose a smaller micro-batch "
-                                          "or a shorter context.")
-            except OSError as problem:
-                traceback.print_exc()
-                state, error = "failed", files.unwritable(self.run.path, problem).sentence
-            except Exception as problem:
-                traceback.print_exc()
-                state, error = "failed", f"{type(problem).__name__}: {problem}. The log has the details."
-            self._over.set()
-            heart.join()
+            handlers = {number: signal.signal(number, self.signalled_by)
+                        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
+            with self.heart():
+                state, error = self._jobs()
             if error:
                 print(error, flush=True)
+            if state == "stopped":
+                self.run.requested("stop", take=True)  # asked for twice
             self._tell(state=state, error=error, ended=time.time(), eta_seconds=None, flush=True)
             self.event("state", state=state, error=error)
             for number, handler in handlers.items():
                 signal.signal(number, handler)
             return state
+
+    def _jobs(self) -> tuple[str, str]:
+        """Do every job; the final state, and what went wrong."""
+        try:
+            recipe = recipe_of(self.run)
+            for job in recipe.jobs:
+                self._begin(job)
+                recipe = jobs.JOBS[job](self, recipe)
+            self._write_manifest(recipe)
+        except Stopped:
+            return "stopped", ""
+        except UserError as problem:
+            if isinstance(problem, cluster.Lost) and cluster.again():
+                self._tell(awaits="torchrun", message="a process died; torchrun starts all of them again")
+                return "queued", ""
+            return "failed", problem.sentence
+        except MemoryError:
+            return "failed", "The machine ran out of memory; choose a smaller micro-batch or a shorter context."
+        except OSError as problem:
+            traceback.print_exc()
+            return "failed", files.unwritable(self.run.path, problem).sentence
+        except Exception as problem:
+            traceback.print_exc()
+            return "failed", f"{type(problem).__name__}: {problem}. The log has the details."
+        return "finished", ""
 
     # What jobs call --------------------------------------------------------------------------------
 
@@ -132,6 +141,42 @@ class Worker:
         self.made.update(made)
         files.write_json(self.run.path / "made.json", self.made)
 
+    def signalled_by(self, number: int, _: Any) -> None:
+        """The handler of signals that ask for a stop."""
+        self.signalled = True
+        with suppress(OSError):
+            if self._silent:  # those who train in other processes see that alone
+                self.run.request("stop")
+            if number == signal.SIGUSR1:  # a batch system's time limit is near: its script starts the run again
+                self.run.request("requeue")
+
+    @contextmanager
+    def heart(self) -> Iterator[None]:
+        """Inside, the status is kept fresh."""
+        over = threading.Event()
+        beating = threading.Thread(target=self._beat, args=(over,), daemon=True)
+        beating.start()
+        try:
+            yield
+        finally:
+            over.set()
+            beating.join()
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """Inside, another process trains, and writes the status in this one's stead."""
+        with self._guard:
+            self._flush()
+            self._silent = True
+            if self.signalled:
+                self.run.request("stop")
+            try:
+                yield
+            finally:
+                self._silent = False
+                told = self.run.status()
+                self._facts.update(step=told.step, of=told.of, message=told.message)
+
     # Inside ------------------------------------------------------------------------------------------
 
     def _begin(self, job: str) -> None:
@@ -140,9 +185,6 @@ class Worker:
         self._tell(job=job, step=0, of=0, message="", eta_seconds=None, flush=True)
         self.event("job", job=job)
         print(f"== {job}", flush=True)
-
-    def _signal(self, *_: Any) -> None:
-        self.signalled = True
 
     def _tell(self, *, flush: bool = False, **changes: Any) -> None:
         with self._guard:
@@ -158,9 +200,9 @@ class Worker:
         except (UserError, OSError) as problem:  # a full disk must not end a training that can still save itself
             print(f"status not written: {problem}", flush=True)
 
-    def _beat(self) -> None:
+    def _beat(self, over: threading.Event) -> None:
         due = 0.0
-        while not self._over.wait(0.25):
+        while not over.wait(0.25):
             with self._guard:
                 if self._fresh or time.monotonic() >= due:
                     self._flush()
@@ -200,4 +242,16 @@ def work(run_dir: str) -> int:
         raise UserError(f"{run_dir} is not a run folder: it must hold a recipe.yaml and lie in the runs folder of a "
                         "workspace.", where=run_dir)
     sys.stdout, sys.stderr = _Patient(sys.stdout), _Patient(sys.stderr)  # type: ignore[assignment]
-    return 1 if Worker(run).work() == "failed" else 0
+    place = cluster.place()
+    if place.follows:
+        return follow(Worker(Mute(run.path) if place.rank else run, place))
+    if place.size == 1:
+        return 1 if Worker(run).work() == "failed" else 0
+    worker = Worker(run, place)
+    worker.store = cluster.meet(place)
+    for kind in ("stop", "requeue"):  # of the execution before, whose processes were ended by a signal
+        run.requested(kind, take=True)
+    state = worker.work()
+    with suppress(RuntimeError):  # whoever kept the store may be gone
+        worker.store.set(spread.END, state)
+    return 1 if state in ("failed", "queued") else 0

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
-from engine.config import Config, Part, setting
+from engine.config import Config, Part, setting, wrong
 from engine.table import Table
 
 if TYPE_CHECKING:
@@ -50,6 +50,19 @@ class TrainConfig(Config):
     compile: Literal["auto", "on", "off"] = setting(
         "auto", "Compile the model with torch.compile; auto does so in runs long enough to repay it", advanced=True)
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where to train; auto takes a GPU if there is one")
+    devices: str = setting("auto", "Processes on each machine, one a GPU; they share out the rows of a step evenly. "
+                                   "auto takes all GPUs of this machine, or one process without a GPU")
+    strategy: Literal["auto", "single", "ddp", "fsdp"] = setting(
+        "auto", "How several processes train one model: ddp gives each a copy, fsdp a part of every matrix; auto takes "
+                "fsdp where a copy does not fit a GPU", advanced=True)
+    nodes: int = setting(1, "Machines that train together, each with as many devices", ge=1, le=1024, advanced=True)
+    launcher: Literal["local", "torchrun", "slurm", "ray"] = setting(
+        "local", "Who starts the processes: the studio on this machine, torchrun by your hand on each machine, a SLURM "
+                 "cluster, or Ray", advanced=True)
+    restarts: int = setting(0, "Times that training goes on by itself from its last checkpoint after a process died",
+                            ge=0, le=100, advanced=True)
+    sbatch: tuple[str, ...] = setting((), "Further options for SLURM's batch script, such as --partition=gpu or "
+                                          "--time=4:00:00", advanced=True)
     validate_every: int = setting(100, "Steps between two looks at the validation loss", ge=1, unit="steps")
     validation_batches: int = setting(20, "Micro-batches of validation text in one look", ge=1, advanced=True)
     patience: int = setting(0, "Validations in a row without a better loss after which training ends; 0 never ends it "
@@ -70,3 +83,34 @@ class TrainConfig(Config):
     def _words(cls, value: Any) -> Any:
         """YAML reads a bare on or off as true or false."""
         return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _devices(cls, value: Any) -> str:
+        text = str(value).strip()
+        if text != "auto" and not (text.isdecimal() and 1 <= int(text) <= 1024):
+            raise ValueError(f"is {text or 'empty'}, must be auto or a number from 1 to 1024")
+        return text
+
+    @model_validator(mode="after")
+    def _rows_for_all(self) -> Self:
+        if self.devices == "auto":
+            return self
+        processes = int(self.devices) * self.nodes
+        if self.strategy == "single" and processes > 1:
+            raise wrong("strategy", f"is single, which is one process, but there are {processes}; choose ddp or fsdp, "
+                                    "or one device on one node", self.strategy)
+        if sentence := uneven(self.micro_batch_size, self.accumulation, processes):
+            raise wrong("devices", sentence, self.devices)
+        return self
+
+
+def uneven(micro_batch_size: int, accumulation: int, processes: int) -> str:
+    """Why the rows of a step cannot be shared out evenly, and what would do; empty if they can."""
+    rows = micro_batch_size * accumulation
+    if rows % processes == 0:
+        return ""
+    fewer = next(count for count in range(min(processes, rows), 0, -1) if rows % count == 0)
+    return (f"makes {processes} processes, which cannot share the {rows} rows of a step evenly (micro_batch_size "
+            f"{micro_batch_size} times accumulation {accumulation}); take {fewer} of them, or a micro_batch_size that "
+            f"is a multiple of {processes}")

@@ -1,6 +1,6 @@
 """Stage: the mechanics of an optimizer step, which all stages share. A stage's own file spells out its loss.
 
-One step = `accumulation` micro-batches, whose loss is divided by the tokens of the whole step: a mean of
+One step = `accumulation` micro-batches on every rank, whose loss is divided by the tokens of the whole step: a mean of
 the micro-batches' means weighs tokens unequally where masks leave rows of different length. Everything
 random in a step follows from seed, step and rank, so there is no random state to save, validation and
 samples cannot disturb training, and a resumed run draws what an uninterrupted one would have drawn.
@@ -15,13 +15,14 @@ from typing import Any, NamedTuple
 
 import lightning
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from engine.model.decoder import Decoder
 from engine.optim import LrRange, Optimizer, Schedule
 from engine.optim.averages import average
 from engine.optim.groups import freeze
 from engine.stages import StageConfig, TrainConfig
+from engine.stages.ranks import Ranks, own, sharded
 from engine.stages.spikes import Spikes
 
 
@@ -47,11 +48,13 @@ class Step(NamedTuple):
 class Stage(lightning.LightningModule):
     """A model and how it is trained. A subclass defines `loss`; Lightning calls the rest.
 
-    `steps` and `tokens` say how far training is; set both to go on from a checkpoint.
+    `steps` and `tokens` say how far training is; set both to go on from a checkpoint. Where several ranks train it
+    together, set `ranks`; `train.micro_batch_size` and `train.accumulation` are then those of one rank.
     """
 
     model: Decoder
     last: Step  # the newest one
+    shard: Callable[[Stage], None] | None = None  # cuts the model among the ranks (FSDP), before there is an optimizer
 
     def __init__(self, model: Decoder, config: StageConfig, train: TrainConfig, optim: Optimizer,
                  schedule: Schedule | LrRange, seed: int) -> None:
@@ -59,6 +62,7 @@ class Stage(lightning.LightningModule):
         self.model, self.config, self.train_config = model, config, train
         self.optim, self.schedule, self.seed = optim, schedule, seed
         self.steps = self.tokens = 0
+        self.ranks = Ranks()
         freeze(model, optim)  # before DDP looks at which parameters get a gradient
         self._count, self._total = 0, torch.zeros(())
         self.spikes = Spikes() if train.skip_spikes else None
@@ -75,7 +79,7 @@ class Stage(lightning.LightningModule):
 
     @torch.no_grad()
     def validate(self, batches: Iterable[Any]) -> float:
-        """The mean loss over the tokens of the batches, in nats, without dropout; the mode is as before."""
+        """The mean loss over the tokens of every rank's batches, in nats, without dropout; the mode is as before."""
         training, total, count = self.training, torch.zeros((), dtype=torch.float64), 0
         self.eval()
         try:
@@ -85,12 +89,20 @@ class Stage(lightning.LightningModule):
                 total, count = total.to(loss.device) + loss.double(), count + tokens
         finally:
             self.train(training)
-        return float(total) / max(1, count)
+        return float(self.ranks.sum(total)) / max(1, self.ranks.add(count))
 
     # What Lightning calls, in this order, during a step ----------------------------------------------
 
+    def configure_model(self) -> None:
+        if self.shard is not None:
+            self.shard(self)
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        optimizer = self.optim.build(self.model)
+        return self.optimizer_of(self.model)
+
+    def optimizer_of(self, model: Decoder) -> torch.optim.Optimizer:
+        """A new optimizer of this training, for this model."""
+        optimizer = self.optim.build(model)
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
         if self.train_config.ema_decay:
@@ -115,10 +127,11 @@ class Stage(lightning.LightningModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Turn the summed gradients into those of the mean, refuse what is not finite, clip."""
         grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        scale = self.train_config.accumulation / self._count  # Lightning has divided by the accumulation
-        norm = nn.utils.get_total_norm(grads) * scale
-        self.last = Step(self.steps + 1, self.tokens + self._count, self._lr,
-                         self._total / self._count, norm)
+        count = self.ranks.add(self._count)
+        # Lightning has divided by the accumulation, and DDP and FSDP by the ranks.
+        scale = self.train_config.accumulation * self.ranks.size / count
+        norm = self.ranks.norm(grads) * scale
+        self.last = Step(self.steps + 1, self.tokens + count, self._lr, self.ranks.sum(self._total) / count, norm)
         self._refuse_not_finite(optimizer)
         if self.spikes is not None and self.spikes.found(float(self.last.loss), float(self.last.grad_norm)):
             self.last = self.last._replace(skipped=True)
@@ -128,11 +141,12 @@ class Stage(lightning.LightningModule):
             return
         if self.train_config.max_grad_norm:
             scale = scale * (self.train_config.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
-        torch._foreach_mul_(grads, scale)
+        torch._foreach_mul_([own(g) for g in grads], scale)
 
     def _refuse_not_finite(self, optimizer: torch.optim.Optimizer) -> None:
         finite = torch.isfinite(self.last.loss) & torch.isfinite(self.last.grad_norm)
-        if finite.device.type != "cpu" and getattr(optimizer, "_step_supports_amp_scaling", False):
+        fused = getattr(optimizer, "_step_supports_amp_scaling", False) and not sharded(next(self.parameters()))
+        if finite.device.type != "cpu" and fused:
             # A fused optimizer skips the update on the device by itself, and nothing waits for the answer:
             # whoever reads the loss of this step finds out.
             optimizer.found_inf = (~finite).float()

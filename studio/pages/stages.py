@@ -17,6 +17,7 @@ from studio.layout import stack
 from studio.page import Page
 from studio.plan_card import PlanCard
 from studio.run_parts import JOB_WORDS
+from studio.spread_card import SpreadCard
 from studio.sweep_form import SweepForm
 from studio.views import Fragment, card, icon, join, number, press, size, tiles, txt
 
@@ -33,7 +34,8 @@ class Train(Page):
         draft = self.session.draft
         self.ready = Fragment(on_press=self._pressed)
         self.start = pmui.Button(label="Start", icon="play_arrow", variant="contained", size="large", margin=0,
-                                 sx={"minWidth": "150px", "minHeight": "46px"}, on_click=lambda *_: self._start())
+                                 sx={"minHeight": "46px"}, on_click=lambda *_: self._start(),
+                                 sizing_mode="stretch_width")
         self.wait = pmui.Button(label="Add to queue", icon="playlist_add", variant="outlined", size="large", margin=0,
                                 sx={"minHeight": "46px"}, on_click=lambda *_: self._enqueue())
         self.at = pmui.TextInput(label="Not before", placeholder="22:30", size="small", width=110, margin=0)
@@ -48,10 +50,10 @@ class Train(Page):
         self.plan.tick()
         self._estimate()
         queued = pmui.FlexBox(self.at, self.wait, margin=0, gap="10px", align_items="center", sizing_mode=None)
-        go = stack(self.start, queued, gap="12px", sizing_mode=None, align="end")
+        go = stack(self.start, queued, gap="12px", sizing_mode=None, width=280)
         head = pn.Row(self.ready, go, sizing_mode="stretch_width", margin=0, styles={"gap": "20px"})
         return stack(card(head), self.plan, card(top, recipes, title="Run"),
-                     card(form, title="Training"), card(stage, title="Loss"),
+                     card(form, title="Training"), SpreadCard(self.session), card(stage, title="Loss"),
                      card(SweepForm(self.session), title="Sweep", line="Many trainings with other settings, each a run "
                           "of its own, to find good ones."))
 

@@ -79,7 +79,8 @@ def test_one_dial_keeps_to_the_time_and_takes_the_lowest_loss(workspace):
     assert made.plan.wall_seconds == pytest.approx(1800, rel=0.05)
     assert made.plan.prediction.loss == min(loss for _, _, loss in made.considered)
     assert made.recipe == Recipe.load("demo").override(*(f"{n}={v}" for n, v in made.changes.items()))
-    longer = propose(Recipe.load("demo"), workspace, hours=5, figures=figures, machine=MACHINE)
+    spread = Recipe.load("demo").override("train.devices=4")
+    longer = propose(spread, workspace, hours=5, figures=figures, machine=MACHINE)
     assert longer.plan.prediction.loss < made.plan.prediction.loss
     cheap = propose(Recipe.load("demo"), workspace, money=made.plan.cost / 2, figures=figures, machine=MACHINE)
     assert cheap.plan.cost == pytest.approx(made.plan.cost / 2, rel=0.05)

@@ -72,6 +72,17 @@ def test_counters_that_can_be_read_are_called_measured(tmp_path, monkeypatch):
     assert "speed/tokens_per_second" not in row
 
 
+def test_ranks_add_up_what_each_draws_and_the_machine_is_counted_once(tmp_path, monkeypatch):
+    clock, counter = Clock(monkeypatch), zone(tmp_path / "read", "intel-rapl:0", "package-0", 0, full=10**10)
+    others = 40.0  # of the ranks that are not here
+    for root, own in ((tmp_path / "read", 0.0), (tmp_path / "none", 3600.0)):
+        meter = Meter("cpu", prices.load(), rapl=Rapl(root), local_rank=1, together=lambda drawn: drawn + others)
+        clock.now, clock.busy = clock.now + 2, clock.busy + own
+        counter.write_text("90000000")
+        estimate = own * meter.entry.watts
+        assert meter.read(1, 1, 1.0)["energy/kwh"] == pytest.approx((estimate + others) / 3.6e6, rel=0.01)
+
+
 def nvml(counts, powers):
     """The calls of pynvml that are used, on a GPU whose readings are these."""
     made = types.ModuleType("pynvml")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from itertools import islice
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 import toy_tokens
 
 from engine.config import UserError
-from engine.tokens.batches import Batches, TokenData, Validation
+from engine.tokens.batches import Batches, Loader, TokenData, Validation
 from engine.tokens.shards import Shards
 
 
@@ -141,6 +142,27 @@ def test_lightning_trains_on_and_resumes_it_exactly(folder):
     whole, rest = train(0, 7), train(4, 3)
     assert len(whole) == 7
     assert all(torch.equal(a, b) for a, b in zip(whole[4:], rest, strict=True))
+
+
+def test_batches_made_ahead_are_the_same_and_wait_for_the_consumer():
+    class Counted:
+        def __init__(self):
+            self.asked, self.third = [], threading.Event()
+
+        def batch(self, number):
+            self.asked.append(number)
+            if number == 6:
+                self.third.set()
+            return torch.tensor([number])
+
+    source = Counted()
+    batches = iter(Loader(source, first=4, ahead=3))
+    assert next(batches).item() == 4
+    assert source.third.wait(30), "two more are made before they are asked for"
+    assert [next(batches).item() for _ in range(2)] == [5, 6]
+    batches.close()
+    assert source.asked == sorted(source.asked)
+    assert source.asked[-1] <= 4 + 3 + 2, "and no further than that"
 
 
 @pytest.mark.parametrize(("split", "remedy"), [("train", "add text, or"), ("val", "validation_fraction")])
