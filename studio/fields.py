@@ -12,7 +12,7 @@ from studio.draft import Draft, Where
 
 ACRONYMS = {"lr": "learning rate", "eps": "epsilon", "kv": "KV", "mlp": "MLP", "qk": "QK", "rope": "RoPE",
             "num": "number of", "vocab": "vocabulary", "adamw": "AdamW", "sgd": "SGD", "wsd": "WSD", "max": "most",
-            "norm": "norm", "grad": "gradient", "nfc": "NFC", "ema": "EMA", "ns": "Newton-Schulz"}
+            "gguf": "GGUF", "norm": "norm", "grad": "gradient", "nfc": "NFC", "ema": "EMA", "ns": "Newton-Schulz"}
 NAMES = {"max_steps": "Steps", "max_tokens": "Most tokens", "max_grad_norm": "Gradient clipping",
          "micro_batch_size": "Micro-batch size", "validate_every": "Validate every", "sample_every": "Sample every",
          "checkpoint_every": "Checkpoint every", "rope_theta": "RoPE base", "lr": "Learning rate",

@@ -45,6 +45,8 @@ class ExportConfig(Config):
                   "every runtime of ONNX opset 24 has")
     precisions: tuple[Precision, ...] = setting(
         (), "Smaller forms that go into the bundle beside float32, each with its cost measured")
+    gguf: tuple[Literal["f32", "f16", "q8_0", "q4_0"], ...] = setting(
+        (), "Files for llama.cpp that go into the bundle: the whole numbers, or rounded to 16, 8 or 4 bits")
     held_out_tokens: int = setting(4096, "Tokens of held-out text on which the cost of a precision is measured",
                                    ge=64, le=1_000_000, unit="tokens", advanced=True)
     tolerance: float = setting(1e-3, "Largest difference of any logit between PyTorch and onnxruntime that passes",
@@ -53,6 +55,8 @@ class ExportConfig(Config):
 
     @model_validator(mode="after")
     def _each_once_and_possible(self) -> Self:
+        if len(set(self.gguf)) < len(self.gguf):
+            raise wrong("gguf", "names a kind twice; name each once")
         kinds = [precision.kind for precision in self.precisions]
         for place, precision in enumerate(self.precisions):
             if precision.kind in kinds[:place]:

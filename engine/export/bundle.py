@@ -2,6 +2,7 @@
 
     onnx/model.onnx          the decoder (and model.onnx_data beside it, above 1.9 GB)
     onnx/model_*.onnx        the same in the precisions that were asked for and cost little enough
+    gguf/NAME-F32.gguf       the same for llama.cpp, in the kinds that were asked for
     model.safetensors, config.json, generation_config.json            the checkpoint, for transformers
     tokenizer.json, tokenizer_config.json, special_tokens_map.json    the tokenizer
     genai_config.json        for onnxruntime-genai
@@ -17,11 +18,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 
 from engine import files
 from engine.config import UserError
-from engine.export import ExportConfig, Precision, cost, parity
+from engine.export import ExportConfig, Precision, cost, gguf, parity
 from engine.export.card import card
 from engine.export.held_out import HeldOut
 from engine.export.held_out import held_out as held_out_text
@@ -47,19 +49,22 @@ def export(checkpoint: Path, config: ExportConfig, out: Path, progress: Progress
 
     When the verdict is not `passed`, no bundle is made, and one that was at `out` before stays as it
     was. A precision that costs more than its limits is left out, and the verdict's "costs", which
-    has the rows of `cost.measure` where precisions were asked for, calls it broken. `facts` goes into
+    has the rows of `cost.measure` where precisions were asked for, calls it broken; its "gguf" has the files
+    for llama.cpp, or says why there are none. `facts` goes into
     the card and the manifest: the run's recipe, lineage and evaluation; `held_out` is the tokens folder
     whose validation text is read, random tokens or the model's own otherwise.
-    Raises UserError for a damaged checkpoint, one without a tokenizer, and a full disk.
+    Raises UserError for a damaged checkpoint, one without a tokenizer, a missing library and a full disk.
     """
     facts, steps = dict(facts or {}), 4 + len(config.precisions)
+    if config.gguf:
+        gguf.require()
     progress(0, steps, "reading the checkpoint")
     model = load(checkpoint).eval()
     tokenizer = checkpoint / "tokenizer.json"
     if not tokenizer.exists():
         raise UserError(f"{tokenizer} is missing, and a bundle needs its tokenizer; restore it.", where=str(tokenizer))
     count = estimate.parameters(model.config)
-    files.require_space(out.parent, (2 + len(config.precisions)) * 4 * count + (16 << 20))
+    files.require_space(out.parent, (2 + len(config.precisions) + len(config.gguf)) * 4 * count + (16 << 20))
     text = held_out_text(held_out, model.config, config.held_out_tokens)
     try:
         with files.making(out) as folder:
@@ -74,9 +79,13 @@ def export(checkpoint: Path, config: ExportConfig, out: Path, progress: Progress
             if config.precisions:
                 verdict["costs"] = _smaller(model, folder / "onnx", config, text, _within(progress, 3, steps))
                 files.write_json(folder / "cost.json", verdict["costs"])
+            if config.gguf:
+                progress(steps - 1, steps, "writing the files for llama.cpp")
+                verdict["gguf"] = gguf.make(model.config, _weights(model), folder, out.name, config.gguf,
+                                            config.licence)
             progress(steps - 1, steps, "writing the card")
             write_sidecars(folder, model.config, config)
-            files.write_json(folder / "parity.json", {k: v for k, v in verdict.items() if k != "costs"})
+            files.write_json(folder / "parity.json", {k: v for k, v in verdict.items() if k not in ("costs", "gguf")})
             known = {**facts, "parity": verdict, "licence": config.licence, "name": out.name, "target": config.target}
             (folder / "README.md").write_text(card(model.config, known), encoding="utf-8")
             _write_manifest(folder, checkpoint, config, facts, verdict)
@@ -88,9 +97,12 @@ def export(checkpoint: Path, config: ExportConfig, out: Path, progress: Progress
 
 def write_graph(model: Decoder, path: Path, config: ExportConfig, precision: Precision | None = None) -> None:
     path.parent.mkdir(exist_ok=True)
-    weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    TARGETS[config.target](model.config, weights, precision.matrices() if precision else None).save(path)
+    TARGETS[config.target](model.config, _weights(model), precision.matrices() if precision else None).save(path)
     onnx.checker.check_model(str(path))
+
+
+def _weights(model: Decoder) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy() for name, tensor in model.state_dict().items()}
 
 
 def _smaller(model: Decoder, folder: Path, config: ExportConfig, text: HeldOut | None,
@@ -158,6 +170,8 @@ def _write_manifest(folder: Path, checkpoint: Path, config: ExportConfig, facts:
     kept = {row["precision"]: row["file"] for row in verdict.get("costs", ()) if row["passed"]}
     summary = {"parity": verdict["sentence"], "max_difference": verdict["max_difference"], "target": config.target,
                "graphs": {"float32": "onnx/model.onnx", **kept}}
+    if "gguf" in verdict:
+        summary["gguf"] = verdict["gguf"]
     mark = files.fingerprint("bundles", made_from, config.dump())
     told = manifest(folder, "bundles", mark, made_from, summary)
     sums = {name: files.fingerprint_file(folder / name) for name in told["files"]}

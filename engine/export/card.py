@@ -22,8 +22,8 @@ TRAINING = {"max_steps": "steps", "micro_batch_size": "rows in a micro-batch", "
 def card(config: ModelConfig, facts: Mapping[str, Any]) -> str:
     """The Markdown of README.md.
 
-    `facts`: name, licence, parity (of `parity.compare`, with its costs), target, and what is known of
-    recipe, lineage, evaluation and energy. A fact that is not there is not spoken of, except that no licence was given.
+    `facts`: name, licence, parity (what `bundle.export` returns), target, and what is known of recipe, lineage,
+    evaluation and energy. A fact that is not there is not spoken of, except that no licence was given.
     """
     recipe, parity = facts.get("recipe") or {}, facts["parity"]
     name, licence = str(facts["name"]), " ".join(str(facts.get("licence") or "").split())
@@ -44,6 +44,7 @@ def card(config: ModelConfig, facts: Mapping[str, Any]) -> str:
         _section("Evaluation", _evaluation(facts.get("evaluation") or {})),
         _section("Same model in ONNX", _parity(parity)),
         _section("Smaller forms", _costs(parity.get("costs") or ())),
+        _section("For llama.cpp", _gguf(parity.get("gguf") or {})),
         _section("Use", _use(name, config, str(facts.get("target", "native")))),
         _section("Licence", _safe(licence) if licence else "None was given: ask whoever made this model before you use "
                  "it for more than looking at it. The texts that it was trained on have licences of their own."),
@@ -146,6 +147,15 @@ def _cost(row: Mapping[str, Any]) -> list[str]:
             "–" if bits is None else f"{bits:+.4f}", f"{row['divergence']:.1e}", f"{row['agreement']:.1%}",
             f"{row['greedy_agreement']:.0%}", "–" if speed is None else f"{speed:,.0f}",
             "" if row["passed"] else "broken"]
+
+
+def _gguf(told: Mapping[str, Any]) -> str:
+    if not told.get("files"):
+        return _safe(told.get("refused", ""))
+    files = ", ".join(f"`{path}`" for path in told["files"].values())
+    return (f"{files}: weights, tokenizer and chat template in one file each. They hold the same weights, rounded "
+            "where their names say so. Neither their logits nor what the rounding costs was measured when this bundle "
+            "was made.")
 
 
 def _use(name: str, config: ModelConfig, target: str) -> str:

@@ -92,6 +92,8 @@ def export(worker: Worker, recipe: Recipe) -> Recipe:
     for row in parity.get("costs", ()):
         if not row["passed"]:
             worker.run.event("warning", sentence=f"{row['sentence']} It is not in the bundle.")
+    if refused := parity.get("gguf", {}).get("refused"):
+        worker.run.event("warning", sentence=refused)
     worker.keep(bundle=_relative(worker, bundle))
     return recipe
 

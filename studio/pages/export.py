@@ -22,7 +22,7 @@ FILES = {"model.onnx": "the model, in ONNX", "model_fp16.onnx": "in float16", "m
          "model_quantized.onnx": "in int8_dynamic", "model_q4.onnx": "in int4", "cost.json": "what they cost",
          "tokenizer.json": "its tokenizer", "config.json": "its shape",
          "parity.json": "the proof", "README.md": "its card", "genai_config.json": "for onnxruntime-genai",
-         "generation_config.json": "how it writes by default"}
+         "generation_config.json": "how it writes by default", ".gguf": "the model, for llama.cpp"}
 
 
 class Export(Page):
@@ -142,6 +142,14 @@ def _verdict(parity: dict[str, Any]) -> Any:
                    "Parity FAILED: it is not the same model", str(parity["sentence"]))
 
 
+def _refused_gguf(manifest: Any) -> Any:
+    """Why a bundle has no files for llama.cpp although they were asked for."""
+    summary = manifest.get("summary") if isinstance(manifest, dict) else None
+    told = summary.get("gguf") if isinstance(summary, dict) else None
+    sentence = told.get("refused") if isinstance(told, dict) else ""
+    return banner("warning", sentence) if sentence else txt("")
+
+
 def _refusal(run: runs.Run) -> Any:
     """The verdict on an export that was refused."""
     if run.status().state != "failed":
@@ -158,7 +166,8 @@ def _contents(bundle: Path, manifest: dict[str, Any]) -> Any:
     sizes = manifest.get("files") or {str(p.relative_to(bundle)): p.stat().st_size for p in sorted(bundle.rglob("*"))
                                       if p.is_file()}
     rows = join(txt('<tr><td><code>{}</code></td><td>{}</td><td class="num">{}</td></tr>', name,
-                    FILES.get(Path(name).name, ""), figures.byte_size(amount)) for name, amount in sizes.items())
+                    FILES.get(Path(name).name) or FILES.get(Path(name).suffix, ""), figures.byte_size(amount))
+                for name, amount in sizes.items())
     total = txt('<tr><td><b>together</b></td><td></td><td class="num"><b>{}</b></td></tr>',
                 figures.byte_size(sum(sizes.values())))
     return txt('<div class="scroll"><table>{}{}</table></div>', rows, total)
