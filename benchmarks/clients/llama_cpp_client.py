@@ -3,9 +3,9 @@
     pip install llama-cpp-python        (builds llama.cpp: a quarter of an hour; its own environment)
     VENV_WITH_LLAMA_CPP/bin/python benchmarks/clients/llama_cpp_client.py FOLDER
 
-FOLDER is what `make_gguf.py` made. Exits with 1 unless the files of whole numbers write every token, and all files
-cut every text, as we do. llama.cpp rounds activations too where weights are rounded to 8 or 4 bits: there the
-number of equal tokens is told, and not asked for.
+FOLDER is what `make_gguf.py` made. Exits with 1 unless the files of whole numbers write every token as we do, and all
+files cut every text as we do and have logits within MOST of ours. llama.cpp rounds activations too where weights are
+rounded, so that the equal tokens of those files are told and not asked for.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 from llama_cpp import Llama
 
+# The logits spread over 8 from the smallest to the largest. GPT-2's are within 2e-3: GELU is a table of 16-bit numbers.
+MOST = {"F32": 5e-3, "F16": 2e-2, "Q8_0": 0.3, "Q4_0": 0.3}
 folder, failed = Path(sys.argv[1]), False
 logits = np.load(folder / "logits.npz")
 print(f"{'model':17} {'file':6} {'pattern':10} {'logits differ by':>17} {'greedy tokens':>14} {'texts cut alike':>16}")
@@ -45,5 +47,5 @@ for name, wanted in json.loads((folder / "expected.json").read_text()).items():
         equal = next((i for i, pair in enumerate(zip(new, ours, strict=True)) if pair[0] != pair[1]), len(ours))
         print(f"{name:17} {kind:6} {wanted['pattern']:10} {apart:17.1e} {equal:7} of {len(ours)} "
               f"{alike:10} of {len(wanted['texts'])}", flush=True)
-        failed |= alike < len(wanted["texts"]) or (kind == "F32" and equal < len(ours))
+        failed |= alike < len(wanted["texts"]) or apart > MOST[kind] or (kind == "F32" and equal < len(ours))
 sys.exit(failed)

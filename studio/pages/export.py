@@ -117,7 +117,7 @@ class Export(Page):
             ("Greedy tokens equal", f"{parity['greedy_tokens_equal']} of {parity['greedy_tokens']}"),
             (f"Perplexity in PyTorch, {same['text']} tokens" if "text" in same else "Perplexity in PyTorch",
              number(same.get("pytorch"))),
-            ("Perplexity in onnxruntime", number(same.get("onnxruntime")))])])
+            ("Perplexity in onnxruntime", number(same.get("onnxruntime")))]), _refused_gguf(manifest)])
         self.cases.object = figures.parity(parity["cases"], parity["tolerance"])
         self._show_costs(bundle)
         self.where.html = path(bundle)

@@ -126,6 +126,21 @@ def test_the_command_makes_the_settings_that_the_button_starts_with(session, mon
 # Export -----------------------------------------------------------------------------------------------
 
 
+def test_files_for_llama_cpp_are_named_and_a_refusal_is_seen(session):
+    folder = bundle(session)
+    manifest = files.read_json(folder / files.MANIFEST)
+    manifest["files"]["gguf/good-Q8_0.gguf"] = 5_000_000
+    files.write_json(folder / files.MANIFEST, manifest)
+    page = opened(Export, session)
+    assert "the model, for llama.cpp" in page.contents.html
+    assert "is-warning" not in page.verdict.html
+    manifest["summary"] = {"gguf": {"files": {}, "refused": f"No GGUF file was made: {EVIL}"}}
+    files.write_json(folder / files.MANIFEST, manifest)
+    page = opened(Export, session)
+    assert "No GGUF file was made" in page.verdict.html
+    assert EVIL not in page.verdict.html
+
+
 def bundle(session, name="good", **changes):
     folder = session.workspace.place("bundles") / name
     (folder / "onnx").mkdir(parents=True)
