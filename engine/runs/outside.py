@@ -75,8 +75,8 @@ def _environment() -> dict[str, str]:
 def require_here(recipe: Recipe, what: str) -> None:
     """Refuse, for `what` starts runs on this machine alone, a recipe whose processes are started by something else."""
     if recipe.train.launcher in OUTSIDE and {"train", "sweep"} & {*recipe.jobs}:
-        raise UserError(f"train.launcher is {recipe.train.launcher}, but {what} starts processes on this machine alone; "
-                        "set it to local, or start the training without.", where="train.launcher")
+        raise UserError(f"train.launcher is {recipe.train.launcher}, but {what} starts processes on this machine "
+                        "alone; set it to local, or start the training without.", where="train.launcher")
 
 
 def hand_over(run: Run, recipe: Recipe) -> bool:
