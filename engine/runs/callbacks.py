@@ -65,7 +65,8 @@ class Boundary(lightning.Callback):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self.handler)
-        self.worker.heed()
+        if any(self.ranks.most(self.worker.signalled)):  # nothing to save yet; all ranks leave, or none
+            raise Stopped
         self.worker.tell(self.position.step, self.recipe.train.max_steps, "first step")
         if self.begun:
             checkpoint.restore_optimizer(self.begun, trainer.optimizers[0])
