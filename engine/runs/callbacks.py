@@ -53,6 +53,7 @@ class Boundary(lightning.Callback):
         self.tokenizer_path, self.tokenizer = tokenizer, bpe.load(tokenizer)
         self.position, self.begun = position, begun
         self.ranks, self.bad = stage.ranks, 0  # a step that was not finite, which the others must hear of
+        self.measures = False  # whether all ranks read their gauges at this boundary
         self.metrics = Metrics(self.run, position.tokens)
         self.meter, self.doctor = meter, doctor
         self.saving = Saving(worker.run, tokenizer, recipe.train, position.step, worker.event)
