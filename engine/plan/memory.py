@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from engine.config import UserError
@@ -41,6 +42,12 @@ def copy_bytes(recipe: Recipe) -> int:
         return 0
     averages = recipe.train.ema_decay > 0 or recipe.optim.kind == "schedule_free"
     return 4 * estimate.parameters(recipe.model) * (2 if averages else 1) + state_bytes(recipe)
+
+
+def copied(recipe: Recipe, held: float, device: str, memory_bytes: int) -> dict[str, int]:
+    """The copy as a part beside `held` bytes; where it has no room none is made, and a GPU's memory is free of it."""
+    copy = copy_bytes(recipe)
+    return {"checkpoint": copy} if device == "cpu" and held + copy <= SAFETY * (memory_bytes or math.inf) else {}
 
 
 def total(recipe: Recipe, precision: str) -> int:

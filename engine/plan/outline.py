@@ -3,7 +3,6 @@ assumptions."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -111,10 +110,9 @@ def outline(recipe: Recipe, workspace: Workspace, *, figures: Prices | None = No
     speed, words, source = _speed(recipe, workspace, machine, precision, figures)
     seconds = _seconds(recipe, found, speed, text)
     parts = memory.peak(recipe, precision)
-    held, copy = round(found.peak_gib * GIB) if found else sum(parts.values()), memory.copy_bytes(recipe)
-    # Where a copy has no room, none is made; a GPU's memory has no part in it.
-    if machine.device == "cpu" and held + copy <= memory.SAFETY * (machine.memory_bytes or math.inf):
-        held, parts = held + copy, {**parts, "checkpoint": copy}
+    held = round(found.peak_gib * GIB) if found else sum(parts.values())
+    copy = memory.copied(recipe, held, machine.device, machine.memory_bytes)
+    held, parts = held + sum(copy.values()), {**parts, **copy}
     watts, why_watts = _watts(machine, figures, found, held)
     kwh = watts * sum(seconds.values()) / 3.6e6
     ratio = text.bytes_per_token or scaling.bytes_per_token(recipe.model.vocab_size)

@@ -18,7 +18,7 @@ from engine.runs import queue
 from engine.runs.folder import Run, Status
 from engine.runs.history import foretell
 from engine.runs.launch import launch
-from engine.runs.outside import hand_over
+from engine.runs.outside import hand_over, require_here
 from engine.runs.trashed import trash
 from engine.workspace import Workspace, slug
 
@@ -63,6 +63,7 @@ def start(recipe: Recipe, workspace: Workspace | None = None) -> Run:
 def enqueue(recipe: Recipe, workspace: Workspace | None = None, *, device: str = "auto", start_at: float = 0.0,
             held: bool = False) -> Run:
     """Create a run and put it at the end of the queue; it starts when its device is free, not before `start_at`."""
+    require_here(recipe, "the queue")
     run = create(recipe, workspace)
     queue.add(run, device=device, start_at=start_at, held=held)
     return run

@@ -53,6 +53,7 @@ class Boundary(lightning.Callback):
         self.tokenizer_path, self.tokenizer = tokenizer, bpe.load(tokenizer)
         self.position, self.begun = position, begun
         self.ranks, self.bad = stage.ranks, 0  # a step that was not finite, which the others must hear of
+        self.measures = False  # whether all ranks read their gauges at this boundary
         self.metrics = Metrics(self.run, position.tokens)
         self.meter, self.doctor = meter, doctor
         self.saving = Saving(worker.run, tokenizer, recipe.train, position.step, worker.event)
@@ -65,7 +66,8 @@ class Boundary(lightning.Callback):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self.handler)
-        self.worker.heed()
+        if any(self.ranks.most(self.worker.signalled)):  # nothing to save yet; all ranks leave, or none
+            raise Stopped
         self.worker.tell(self.position.step, self.recipe.train.max_steps, "first step")
         if self.begun:
             checkpoint.restore_optimizer(self.begun, trainer.optimizers[0])

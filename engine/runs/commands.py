@@ -56,6 +56,7 @@ def add(arguments: argparse.Namespace) -> int:
     workspace, at = _workspace(arguments), queue.moment(arguments.at)
     if arguments.recipe in [run.name for run in listing(workspace)] and not arguments.changes:
         run = find(arguments.recipe, workspace)
+        outside.require_here(recipe_of(run), "the queue")
         queue.add(run, device=arguments.device, start_at=at, held=arguments.hold)
     else:
         recipe = Recipe.load(arguments.recipe).override(*arguments.changes)

@@ -72,6 +72,13 @@ def _environment() -> dict[str, str]:
     return {}
 
 
+def require_here(recipe: Recipe, what: str) -> None:
+    """Refuse, for `what` starts runs on this machine alone, a recipe whose processes are started by something else."""
+    if recipe.train.launcher in OUTSIDE and {"train", "sweep"} & {*recipe.jobs}:
+        raise UserError(f"train.launcher is {recipe.train.launcher}, but {what} starts processes on this machine "
+                        "alone; set it to local, or start the training without.", where="train.launcher")
+
+
 def hand_over(run: Run, recipe: Recipe) -> bool:
     """Leave the start of a run to torchrun or SLURM, if its recipe says so: the status then tells for what it waits.
 

@@ -21,6 +21,7 @@ from engine.recipe import Recipe, place
 from engine.runs import create, notes, resume, stop
 from engine.runs.folder import START, Run
 from engine.runs.launch import launch
+from engine.runs.outside import require_here
 
 if TYPE_CHECKING:
     import optuna
@@ -77,6 +78,7 @@ def check(recipe: Recipe) -> None:
     if not ranges:
         raise UserError("sweep.vary is empty, so there is nothing to try; write a line such as "
                         "optim.lr=log:1e-4:1e-2.", where="sweep.vary")
+    require_here(recipe, "a sweep")
     kinds = {each.name: each.values[0] for each in ranges if each.name.endswith("kind")}
     for each in ranges:
         for value in each.values or (each.low, each.high):

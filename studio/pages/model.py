@@ -9,7 +9,7 @@ from panel.viewable import Viewable
 from engine import files, hardware
 from engine.model import estimate
 from engine.plan.here import here, measured, precision_of
-from engine.plan.memory import peak
+from engine.plan.memory import copied, peak
 from studio import figures
 from studio.forms import Form
 from studio.layout import picture, split, stack
@@ -83,7 +83,8 @@ class Model(Page):
     def _memory(self) -> dict[str, int]:
         """The parts of the peak, as the plan of the Train page reckons it."""
         recipe = self.session.draft.settled
-        return peak(recipe, precision_of(recipe, self.machine))
+        parts = peak(recipe, precision_of(recipe, self.machine))
+        return {**parts, **copied(recipe, sum(parts.values()), self.machine.device, self.machine.memory_bytes)}
 
     def _data(self, parameters: int) -> Any:
         """How much text the model would like, against the newest text that there is."""

@@ -14,7 +14,7 @@ import pytest
 from engine import files, runs
 from engine.config import UserError
 from engine.recipe import Recipe
-from engine.runs import queue, turns
+from engine.runs import queue, sweep, turns
 from engine.runs.folder import STALE_SECONDS, Run
 from studio.cli import main
 
@@ -65,6 +65,15 @@ def test_an_order_is_kept_in_the_runs_folders_and_changed_by_moves(workspace, as
     assert order(workspace) == ["three", "one", "two"]
     (one.path / "queue.json").write_text("{")  # somebody's hand
     assert order(workspace) == ["three", "two"]
+
+
+def test_what_another_starter_begins_is_refused_before_a_run_is_made(workspace, asleep):
+    recipe = Recipe(name="elsewhere", train={"launcher": "slurm"})
+    with pytest.raises(UserError, match="slurm, but the queue starts processes on this machine alone"):
+        runs.enqueue(recipe, workspace)
+    assert runs.listing(workspace) == []
+    with pytest.raises(UserError, match="a sweep starts processes on this machine alone"):
+        sweep.check(recipe.replace(jobs=["sweep"], sweep={"vary": ["optim.lr=log:1e-4:1e-2"]}))
 
 
 def test_a_run_that_waits_is_never_lost_and_only_waits_once(workspace, asleep):
