@@ -240,6 +240,7 @@ def test_a_kind_stands_once():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.skipif("STUDIO_LLAMA_CPP" not in os.environ,
                     reason="STUDIO_LLAMA_CPP names no Python that has llama-cpp-python")
 def test_llama_cpp_writes_the_same_tokens(tmp_path):
