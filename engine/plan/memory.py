@@ -44,7 +44,7 @@ def copy_bytes(recipe: Recipe) -> int:
     return 4 * estimate.parameters(recipe.model) * (2 if averages else 1) + state_bytes(recipe)
 
 
-def copied(recipe: Recipe, held: float, device: str, memory_bytes: int) -> dict[str, int]:
+def copied(recipe: Recipe, held: float, device: str, memory_bytes: float) -> dict[str, int]:
     """The copy as a part beside `held` bytes; where it has no room none is made, and a GPU's memory is free of it."""
     copy = copy_bytes(recipe)
     return {"checkpoint": copy} if device == "cpu" and held + copy <= SAFETY * (memory_bytes or math.inf) else {}

@@ -96,7 +96,8 @@ def newest(run: Run) -> tuple[Path | None, list[str]]:
         except UserError as problem:
             wrong.append(problem.sentence)
     if wrong:
-        raise UserError(f"run {run.name} has no whole checkpoint to go on from: {wrong[0]}", where=run.name)
+        raise UserError(f"run {run.name} has no whole checkpoint to go on from: {wrong[0].partition(';')[0]}; "
+                        "restore it, or start a new run of the same recipe.", where=run.name)
     return None, wrong
 
 

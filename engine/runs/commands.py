@@ -82,11 +82,8 @@ def told(entry: queue.Entry) -> str:
     """How an entry stands, in words."""
     if entry.begun:
         return f"{entry.run.status().state} on {entry.device}"
-    if entry.held:
-        return "held"
-    if entry.start_at > time.time():
-        return f"not before {time.strftime('%a %H:%M', time.localtime(entry.start_at))}"
-    return "waits for its turn"
+    later = f"not before {time.strftime('%a %H:%M', time.localtime(entry.start_at))}" * (entry.start_at > time.time())
+    return ", ".join(filter(None, ["held" * entry.held, later])) or "waits for its turn"
 
 
 def takes_place(command: argparse.ArgumentParser) -> None:
@@ -240,4 +237,8 @@ def verify(arguments: argparse.Namespace) -> int:
         except UserError as problem:
             damaged += 1
             print(f"{path.name}: {problem.sentence}")
+    for path in (aside := sorted((run.path / "checkpoints").glob("damaged-*"))):
+        print(f"{path.name} was found damaged, and is set aside")
+    if not run.checkpoints and not aside:
+        print(f"{run.name} has no checkpoint yet")
     return 1 if damaged else 0

@@ -51,6 +51,7 @@ def train(worker: Worker, recipe: Recipe, tokens: Path, how: Spread) -> Path:
         torch_config=TorchConfig(backend=None if gpu else "gloo"),
         run_config=RunConfig(name=STATE, storage_path=str(worker.run.path),
                              failure_config=FailureConfig(max_failures=recipe.train.restarts)))
+    worker.tell(0, 0, "waiting for Ray's workers")
     try:
         with worker.silent():
             loop.fit()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
+from typing import Any
 
 from engine import files
 from engine.config import UserError
@@ -14,7 +15,7 @@ FACTS = ("step", "time", "tokens")
 
 
 def to_csv(run: Run) -> str:
-    """One line a row of `metrics.jsonl`: step, time (seconds since the epoch), tokens, and a column for each metric."""
+    """One line a step: step, time (seconds since the epoch), tokens, and a column for each metric."""
     rows, _ = run.rows("metrics")
     if not rows:
         raise UserError(f"run {run.name} has no metrics; it trained nothing.", where=run.name)
@@ -22,7 +23,10 @@ def to_csv(run: Run) -> str:
     text = io.StringIO(newline="")
     table = csv.DictWriter(text, [*FACTS, *(name for name in names if name not in FACTS)], lineterminator="\n")
     table.writeheader()
-    table.writerows(rows)
+    lines: dict[Any, dict[str, Any]] = {}
+    for row in rows:
+        lines[row.get("step")] = {**row, **lines.get(row.get("step"), {})}  # of each step, when it was first told of
+    table.writerows(lines.values())
     return text.getvalue()
 
 

@@ -144,7 +144,7 @@ def _newest(worker: Worker) -> Path | None:
     found, wrong = checkpoint.newest(worker.run)
     if found and wrong:
         aside = checkpoint.set_aside(worker.run, found)
-        worker.event("warning", sentence=f"Training goes on from {found.name}, since {wrong[0]} "
+        worker.event("warning", sentence=f"Training goes on from {found.name}, since {wrong[0].partition(';')[0]}. "
                                          f"What is damaged is now called {', '.join(aside)}.")
     return found
 

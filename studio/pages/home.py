@@ -8,7 +8,7 @@ import panel as pn
 from panel.viewable import Viewable
 
 from engine.recipe import Recipe
-from engine.runs import Run, recipe_of
+from engine.runs import Run, queue, recipe_of
 from studio import run_parts
 from studio.layout import stack
 from studio.page import Page
@@ -74,7 +74,7 @@ class Home(Page):
     def _list(self) -> None:
         self._listed = time.monotonic()
         found = lines(self.session.workspace)
-        active = next((line for line in found if line.status.active), None)
+        active = next((line for line in found if line.status.active and not self._waits(line)), None)
         fresh = next((line for line in found if time.time() - line.status.ended < RECENT_SECONDS), None)
         here = next((line for line in found if line.name == self.live), None)
         shown = active or here or fresh
@@ -85,6 +85,10 @@ class Home(Page):
         self.path.html = path(counts)
         self.recent.html = recent(found[:6])
         self.recent_card.visible = bool(found)
+
+    def _waits(self, line: Line) -> bool:
+        """Whether a run has not begun, since its turn in the queue has not come."""
+        return line.status.state == "queued" and queue.waiting(Run(self.session.workspace.place("runs") / line.name))
 
     def _follow(self) -> None:
         """Show what is new in the run that is watched here."""

@@ -36,13 +36,16 @@ def test_a_filter_looks_at_name_tags_and_text(wanted, found):
     assert notes.matches("one-2", notes.Notes("fast, warm start", ("base",)), wanted) is found
 
 
-def test_csv_has_a_line_a_row_and_a_column_a_metric(workspace):
+def test_csv_has_a_line_a_step_and_a_column_a_metric(workspace):
     run = plant(workspace, "one", steps=200)
     rows = run.rows("metrics")[0]
     read = list(csv.DictReader(io.StringIO(tables.to_csv(run))))
-    assert len(read) == len(rows)
-    for line, row in zip(read, rows, strict=True):
-        assert {name: float(value) for name, value in line.items() if value} == pytest.approx(row)
+    assert len(rows) > len(read) == 200, "validation has rows of its own"
+    lines = {int(line["step"]): line for line in read}
+    for row in rows:
+        line = lines[row["step"]]
+        assert {name: float(line[name]) for name in row if name != "time"} == pytest.approx(
+            {name: value for name, value in row.items() if name != "time"})
     assert list(read[0])[:3] == ["step", "time", "tokens"]
     with pytest.raises(UserError, match="has no metrics"):
         tables.to_csv(plant(workspace, "empty", steps=0))
