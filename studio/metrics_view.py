@@ -13,7 +13,7 @@ from panel.viewable import Viewable, Viewer
 from engine import files
 from engine.config import UserError
 from engine.runs import Run, tables
-from engine.runs.launch import PROJECT
+from engine.runs.launch import python_path
 from studio.background import Background
 from studio.layout import actions, button, stack
 from studio.session import Session
@@ -80,7 +80,7 @@ def write_tensorboard(run: Run) -> Path:
     done = subprocess.run(
         [sys.executable, "-m", "engine", "metrics", run.name, "--tensorboard", "--workspace",
          str(run.path.parent.parent)], capture_output=True, text=True, stdin=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))})
+        env={**os.environ, "PYTHONPATH": python_path()})
     if done.returncode:
         raise UserError(done.stderr.strip().removeprefix("studio: ") or "TensorBoard's files could not be written.")
     return run.path / "tensorboard"

@@ -20,18 +20,24 @@ Columns = tuple[np.ndarray, np.ndarray]
 NOTHING: Columns = (np.empty(0), np.empty(0))
 
 
-def downsample(x: np.ndarray, y: np.ndarray, window: tuple[float, float] | None = None,
-               points: int = POINTS) -> Columns:
-    """At most `points` points that look like the whole curve inside a window (MinMaxLTTB, Van Der Donckt et al. 2023).
-
-    One point beside each edge of the window is kept, so that the line runs out of sight.
-    """
+def _inside(x: np.ndarray, y: np.ndarray, window: tuple[float, float] | None) -> Columns:
+    """The finite points inside a window, and one beside each of its edges."""
     good = np.isfinite(x) & np.isfinite(y)
     if not good.all():
         x, y = x[good], y[good]
     if window is not None and len(x):
         first, last = np.searchsorted(x, window[0]), np.searchsorted(x, window[1], side="right")
         x, y = x[max(0, first - 1): last + 1], y[max(0, first - 1): last + 1]
+    return x, y
+
+
+def downsample(x: np.ndarray, y: np.ndarray, window: tuple[float, float] | None = None,
+               points: int = POINTS) -> Columns:
+    """At most `points` points that look like the whole curve inside a window (MinMaxLTTB, Van Der Donckt et al. 2023).
+
+    One point beside each edge of the window is kept, so that the line runs out of sight.
+    """
+    x, y = _inside(x, y, window)
     if len(x) <= points:
         return x.copy(), y.copy()
     chosen = MinMaxLTTBDownsampler().downsample(np.ascontiguousarray(x), np.ascontiguousarray(y), n_out=points)
@@ -90,12 +96,7 @@ def ema(values: np.ndarray, weight: float) -> np.ndarray:
 def averaged(x: np.ndarray, y: np.ndarray, weight: float, window: tuple[float, float] | None = None) -> Columns:
     """The moving average of a curve inside a window. Where there are many more values than a screen has columns, it is
     taken over the means of as many neighbours as fall into one."""
-    good = np.isfinite(x) & np.isfinite(y)
-    if not good.all():
-        x, y = x[good], y[good]
-    if window is not None and len(x):
-        first, last = np.searchsorted(x, window[0]), np.searchsorted(x, window[1], side="right")
-        x, y = x[max(0, first - 1): last + 1], y[max(0, first - 1): last + 1]
+    x, y = _inside(x, y, window)
     size = -(-len(y) // BINS) if len(y) else 1
     if size > 1:
         starts = np.arange(0, len(y), size)

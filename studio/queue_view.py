@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from panel.viewable import Viewable, Viewer
@@ -69,12 +68,8 @@ def _row(entry: Entry, place: int, last: int) -> Markup:
     if entry.begun:
         return txt('<li class="turn"><span class="place">{}</span>{}<span class="told">on {}</span>{}</li>',
                    icon("play_arrow"), title, entry.device, chip(entry.run.status().state))
-    later = entry.start_at > time.time()
-    told = "held" if entry.held else "waits"
-    if later:
-        told += f", not before {time.strftime('%a %H:%M', time.localtime(entry.start_at))}"
-    if entry.device != "auto":
-        told += f", on {entry.device}"
+    later, device = entry.later, f"on {entry.device}" * (entry.device != "auto")
+    told = ", ".join(filter(None, ["held" if entry.held else "waits", later, device]))
     buttons = join([
         _sign("arrow_upward", f"up:{name}", "Earlier", off=place == 0),
         _sign("arrow_downward", f"down:{name}", "Later", off=place == last),

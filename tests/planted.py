@@ -1,4 +1,4 @@
-"""Run folders written by hand, as a worker would write them, so that viewers can be tried without training."""
+"""Run folders written by hand, as a worker would write them, and pages opened on them: no training, no browser."""
 
 from __future__ import annotations
 
@@ -55,3 +55,12 @@ def append(run: runs.Run, first: int, last: int, *, floor: float = 3.0, begun: f
             run.event("sample", step=step, prompt="It was", text=text)
     for line in lines:
         run.append("metrics", line)
+
+
+def opened(page_type: Any, session: Any) -> Any:
+    """A page in sight, after its first tick."""
+    page = page_type(session)
+    page.view().get_root()
+    page.shown()
+    page.tick()
+    return page

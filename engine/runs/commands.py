@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,8 +81,7 @@ def told(entry: queue.Entry) -> str:
     """How an entry stands, in words."""
     if entry.begun:
         return f"{entry.run.status().state} on {entry.device}"
-    later = f"not before {time.strftime('%a %H:%M', time.localtime(entry.start_at))}" * (entry.start_at > time.time())
-    return ", ".join(filter(None, ["held" * entry.held, later])) or "waits for its turn"
+    return ", ".join(filter(None, ["held" * entry.held, entry.later])) or "waits for its turn"
 
 
 def takes_place(command: argparse.ArgumentParser) -> None:
@@ -212,16 +210,15 @@ def _workspace(arguments: argparse.Namespace) -> Workspace:
 
 
 def torchrun(arguments: argparse.Namespace) -> int:
-    run = find(arguments.name, Workspace(arguments.workspace))
+    run = find(arguments.name, _workspace(arguments))
     print(outside.torchrun(recipe_of(run), run.path))
     return 0
 
 
 def slurm(arguments: argparse.Namespace) -> int:
-    run = find(arguments.name, Workspace(arguments.workspace))
-    script = run.path / "slurm.sh"
-    files.write(script, text := outside.sbatch(recipe_of(run), run.path))
-    print(text, end="")
+    run = find(arguments.name, _workspace(arguments))
+    script = outside.write_script(run, recipe_of(run))
+    print(script.read_text(encoding="utf-8"), end="")
     print(f"# submit it with: sbatch {script}")
     return 0
 
@@ -229,7 +226,7 @@ def slurm(arguments: argparse.Namespace) -> int:
 def verify(arguments: argparse.Namespace) -> int:
     from engine.runs import checkpoint
 
-    run, damaged = find(arguments.name, Workspace(arguments.workspace)), 0
+    run, damaged = find(arguments.name, _workspace(arguments)), 0
     for path in sorted((run.path / "checkpoints").glob("step-*"), key=checkpoint.step_of):
         try:
             checkpoint.verify(path)

@@ -171,14 +171,12 @@ def _text_of(worker: Worker, recipe: Recipe, tokens: Path, other: str) -> Path:
     from engine.tokens import TokensConfig
     from engine.tokens.shards import tokenize as make
 
-    made = find(other, worker.workspace).made().get("dataset", "")
-    dataset = worker.workspace.path / made
-    if not made or not (dataset / files.MANIFEST).exists():
+    dataset = _whole(worker, find(other, worker.workspace).made().get("dataset"))
+    if dataset is None:
         raise UserError(f"run {other} has no dataset in this workspace any more; name another run.",
                         where="evaluate.text_of")
-    own = worker.workspace.path / {**_source(worker, recipe).made(), **worker.made}.get("dataset", made)
-    known = own != dataset and (own / files.MANIFEST).exists()
-    if known and (found := between(own, dataset)["documents"]):
+    own = _known(worker, recipe, "dataset")
+    if own not in (None, dataset) and (found := between(own, dataset)["documents"]):
         worker.run.event("warning", sentence=f"{found} held-out documents of {other} stand in the text that this model "
                                              "was trained on, so it may look better than it is.")
     config = TokensConfig(tokenizer=str((tokens / "tokenizer.json").relative_to(worker.workspace.path)))
@@ -196,12 +194,20 @@ def _keep(worker: Worker, kind: str, folder: Path) -> None:
 def _made(worker: Worker, recipe: Recipe, kind: str) -> Path | None:
     """What this run, or the run whose checkpoint it looks at, worked on before. The corpus may have changed
     since; the model that was trained on it has not."""
-    path = {**_source(worker, recipe).made(), **worker.made}.get(kind)
-    folder = worker.workspace.path / path if path else None
-    if folder is None or not (folder / files.MANIFEST).exists():
-        return None
-    worker.keep(**{kind: _relative(worker, folder)})
+    if folder := _known(worker, recipe, kind):
+        worker.keep(**{kind: _relative(worker, folder)})
     return folder
+
+
+def _known(worker: Worker, recipe: Recipe, kind: str) -> Path | None:
+    """The same, only looked up."""
+    return _whole(worker, {**_source(worker, recipe).made(), **worker.made}.get(kind))
+
+
+def _whole(worker: Worker, path: str | None) -> Path | None:
+    """A folder that was made in the workspace, if it is there in full."""
+    folder = worker.workspace.path / path if path else None
+    return folder if folder and (folder / files.MANIFEST).exists() else None
 
 
 def _with_vocabulary(worker: Worker, recipe: Recipe) -> Recipe:

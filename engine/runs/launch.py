@@ -20,17 +20,21 @@ PROJECT = Path(__file__).resolve().parents[2]
 _children: list[subprocess.Popen[bytes]] = []
 
 
+def python_path() -> str:
+    """PYTHONPATH for a process that shall run this code, wherever it is started."""
+    return os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
+
+
 def launch(run: Run) -> None:
     """Start a worker on the run folder and return at once. The log takes its output."""
     if run.locked():
         raise run.busy()
     reap()
-    for kind in ("stop", "pause", "resume", "requeue"):
-        run.requested(kind, take=True)
+    clear(run)
     run.write_status(state="queued", created=time.time(), error="", host=platform.node(), pid=0)
     # Idle OpenMP threads that spin cost 3-5 times the CPU on a busy machine.
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONUNBUFFERED": "1", "DO_NOT_TRACK": "1"}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONUNBUFFERED": "1", "DO_NOT_TRACK": "1",
+                   "PYTHONPATH": python_path()}
     with open(run.path / "log.txt", "ab") as log:
         child = subprocess.Popen(
             [sys.executable, "-m", "engine", "work", str(run.path)],
@@ -39,6 +43,12 @@ def launch(run: Run) -> None:
         )
     _children.append(child)
     run.write_status(pid=child.pid)  # so that a worker that dies before it holds the lock is known to be gone
+
+
+def clear(run: Run) -> None:
+    """Forget what was asked of an execution before."""
+    for kind in ("stop", "pause", "resume", "requeue"):
+        run.requested(kind, take=True)
 
 
 def reap() -> None:

@@ -20,7 +20,7 @@ from engine.config import UserError
 from engine.recipe import Recipe
 from engine.runs import cluster, spread
 from engine.runs.cluster import Place
-from engine.runs.launch import PROJECT
+from engine.runs.launch import python_path
 from engine.runs.spread import Spread
 
 if TYPE_CHECKING:
@@ -45,9 +45,8 @@ def train(worker: Worker, recipe: Recipe, tokens: Path, how: Spread) -> Path:
             times = "once more" if left == 1 else f"up to {left} times more"
             worker.event("warning", sentence=f"{sentence} Training goes on from the last checkpoint, {times}.")
             print(sentence, flush=True)
-    kept = worker.run.checkpoints
-    go_on = f"it goes on from {kept[-1].name}" if kept else "it has saved nothing yet, so it begins anew"
-    raise UserError(f"{sentence} The others were ended. Resume the run: {go_on}.", where=worker.run.name)
+    raise UserError(f"{sentence} The others were ended. Resume the run: {spread.goes_on(worker.run)}.",
+                    where=worker.run.name)
 
 
 def _train(worker: Worker, recipe: Recipe, tokens: Path, how: Spread) -> tuple[dict[str, Any], Death]:
@@ -59,7 +58,7 @@ def _train(worker: Worker, recipe: Recipe, tokens: Path, how: Spread) -> tuple[d
     threads = max(1, int(hardware.cores()) // how.devices)
     shared = {"OMP_NUM_THREADS": str(threads), **os.environ, cluster.LOCAL: str(os.getpid()),
               "TORCHELASTIC_USE_AGENT_STORE": "True",  # which torch means to say: do not keep a store, connect to it
-              "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))}
+              "PYTHONPATH": python_path()}
     ranks: list[subprocess.Popen[bytes]] = []
     try:
         for rank in range(how.devices):

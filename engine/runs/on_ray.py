@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from engine.config import UserError
 from engine.recipe import Recipe
 from engine.runs import spread
-from engine.runs.launch import PROJECT
+from engine.runs.launch import python_path
 from engine.runs.spread import Spread
 
 if TYPE_CHECKING:
@@ -41,8 +41,7 @@ def train(worker: Worker, recipe: Recipe, tokens: Path, how: Spread) -> Path:
     outcome.unlink(missing_ok=True)
     gpu = recipe.train.device != "cpu" and bool(_gpus())
     # RAY_ADDRESS names a cluster; without it Ray starts on this machine alone.
-    shared = {"PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")])),
-              "RAY_TRAIN_V2_ENABLED": "1"}
+    shared = {"PYTHONPATH": python_path(), "RAY_TRAIN_V2_ENABLED": "1"}
     alone: dict[str, Any] = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": how.processes + 1}
     ray.init(runtime_env={"env_vars": shared}, include_dashboard=False, log_to_driver=False, **alone)
     loop = TorchTrainer(
@@ -57,11 +56,9 @@ def train(worker: Worker, recipe: Recipe, tokens: Path, how: Spread) -> Path:
             loop.fit()
     except Exception as problem:
         if not outcome.exists():
-            kept = worker.run.checkpoints
-            go_on = f"it goes on from {kept[-1].name}" if kept else "it has saved nothing yet, so it begins anew"
             said = str(problem).strip().splitlines()
             raise UserError(f"Ray's workers died more often than train.restarts allows ({said[-1] if said else problem}"
-                            f"). Resume the run: {go_on}.", where=worker.run.name) from problem
+                            f"). Resume the run: {spread.goes_on(worker.run)}.", where=worker.run.name) from problem
     finally:
         ray.shutdown()
         shutil.rmtree(worker.run.path / STATE, ignore_errors=True)

@@ -16,7 +16,7 @@ from engine import files
 from engine.config import UserError
 from engine.recipe import Recipe
 from engine.runs.folder import Run
-from engine.runs.launch import PROJECT
+from engine.runs.launch import PROJECT, clear
 
 OUTSIDE = ("torchrun", "slurm")
 GRACE_SECONDS = 120  # before a job's time limit, at which it saves and stops
@@ -72,6 +72,13 @@ def _environment() -> dict[str, str]:
     return {}
 
 
+def write_script(run: Run, recipe: Recipe) -> Path:
+    """Write the run's batch script into its folder."""
+    script = run.path / "slurm.sh"
+    files.write(script, sbatch(recipe, run.path))
+    return script
+
+
 def require_here(recipe: Recipe, what: str) -> None:
     """Refuse, for `what` starts runs on this machine alone, a recipe whose processes are started by something else."""
     if recipe.train.launcher in OUTSIDE and {"train", "sweep"} & {*recipe.jobs}:
@@ -86,13 +93,11 @@ def hand_over(run: Run, recipe: Recipe) -> bool:
     """
     if recipe.train.launcher not in OUTSIDE or "train" not in recipe.jobs:
         return False
-    for kind in ("stop", "pause", "resume", "requeue"):
-        run.requested(kind, take=True)
+    clear(run)
     if recipe.train.launcher == "torchrun":
         message = f"waits for: {torchrun(recipe, run.path)}"
     else:
-        script = run.path / "slurm.sh"
-        files.write(script, sbatch(recipe, run.path))
+        script = write_script(run, recipe)
         message = f"waits for: sbatch {shlex.quote(str(script))}"
         if shutil.which("sbatch"):
             message = _submit(run, script)

@@ -26,7 +26,7 @@ from pathlib import Path
 from engine import files
 from engine.config import UserError
 from engine.runs.folder import QUEUED, Run
-from engine.runs.launch import PROJECT, launch
+from engine.runs.launch import launch, python_path
 from engine.workspace import Workspace
 
 TURN = "turn.json"
@@ -45,6 +45,11 @@ class Entry:
     start_at: float = 0.0
     begun: float = 0.0
     tries: int = 0
+
+    @property
+    def later(self) -> str:
+        """"not before Tue 22:30"; empty where it may start at once."""
+        return f"not before {time.strftime('%a %H:%M', time.localtime(self.start_at))}" * (self.start_at > time.time())
 
     def write(self) -> None:
         """Keep the entry beside its run; what has its turn no longer waits."""
@@ -178,12 +183,11 @@ def wake(workspace: Workspace) -> None:
     _ended[:] = [child for child in _ended if child.poll() is None]
     if not todo(workspace) or _locked(workspace):
         return
-    path = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
     with open(folder(workspace) / "log.txt", "ab") as log:
         _ended.append(subprocess.Popen(
             [sys.executable, "-m", "engine", "queue", "work", "--workspace", str(workspace.path)],
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=workspace.path,
-            env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}, start_new_session=True))
+            env={**os.environ, "PYTHONPATH": python_path(), "PYTHONUNBUFFERED": "1"}, start_new_session=True))
 
 
 def todo(workspace: Workspace) -> bool:

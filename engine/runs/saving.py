@@ -100,12 +100,6 @@ def write(run: Run, content: Content, tokenizer: Path, keep_last: int, keep_ever
     return folder, tidy(run, keep_last, keep_every) == folder
 
 
-def save(run: Run, model: Decoder, optimizer: Optimizer, tokenizer: Path, position: Position,
-         val_loss: float | None, keep_last: int) -> tuple[Path, bool]:
-    """`take` and `write` in one, for whoever stands still anyway."""
-    return write(run, take(model, optimizer, position, val_loss, copy=False), tokenizer, keep_last)
-
-
 class Writing(NamedTuple):
     """A checkpoint on its way to the disk."""
 

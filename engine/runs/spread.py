@@ -15,6 +15,7 @@ from engine.plan import memory
 from engine.recipe import Recipe
 from engine.runs import cluster
 from engine.runs.cluster import Place
+from engine.runs.folder import Run
 from engine.stages import uneven
 
 WHOLE = ("adafactor",)  # optimizers whose update torch 2.13 cannot make on parts of a matrix
@@ -126,6 +127,12 @@ def failure(problem: BaseException) -> dict[str, Any]:
     if isinstance(problem, MemoryError):
         return {"memory": True}
     return {"failed": f"{type(problem).__name__}: {problem}"}
+
+
+def goes_on(run: Run) -> str:
+    """From where a resume would go on, inside a sentence."""
+    kept = run.checkpoints
+    return f"it goes on from {kept[-1].name}" if kept else "it has saved nothing yet, so it begins anew"
 
 
 def fate(outcome: dict[str, Any]) -> Path:

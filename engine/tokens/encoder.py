@@ -90,7 +90,7 @@ class _Quick:
         from gigatoken import Tokenizer as Gigatoken
 
         # It composes characters by another version of Unicode: `able` leaves what is to be composed to the library.
-        self.composes = settings["normalizer"] is not None
+        self.composes = settings["normalizer"] and normalizers.NFC()
         self.gigatoken = Gigatoken.from_json(json.dumps({**settings, "normalizer": None}))
 
     @classmethod
@@ -117,7 +117,7 @@ class _Quick:
             text.encode()
         except UnicodeEncodeError:  # half a surrogate pair, which `tokenizers` refuses in words of its own
             return False
-        return not self.composes or normalizers.NFC().normalize_str(text) == text
+        return not self.composes or self.composes.normalize_str(text) == text
 
     def __call__(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The ids of each text, (n,) uint32."""

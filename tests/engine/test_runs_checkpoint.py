@@ -42,8 +42,9 @@ class Trained:
         return self
 
     def save(self, val_loss=None, keep_last=2):
-        return saving.save(self.run, self.model, self.optimizer, self.tokenizer,
-                               Position(self.step, 100 * self.step, "cpu", "float32", "highest"), val_loss, keep_last)
+        position = Position(self.step, 100 * self.step, "cpu", "float32", "highest")
+        content = saving.take(self.model, self.optimizer, position, val_loss, copy=False)
+        return saving.write(self.run, content, self.tokenizer, keep_last)
 
     @property
     def there(self):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from bokeh.events import RangesUpdate
-from planted import EVIL, append, plant
+from planted import EVIL, append, opened, plant
 
 from engine import runs
 from engine.recipe import Recipe
@@ -19,14 +19,6 @@ from studio.plots import Smooth, averaged, ema
 from studio.sweep_form import SweepForm
 from studio.sweep_view import SweepView
 from studio.watch import WATCH, Feed
-
-
-def opened(page_type, session):
-    page = page_type(session)
-    page.view().get_root()
-    page.shown()
-    page.tick()
-    return page
 
 
 def fed(run) -> Feed:

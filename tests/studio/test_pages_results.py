@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from planted import EVIL, plant
+from planted import EVIL, opened, plant
 
 from engine import files, inference, runs
 from engine.config import UserError
@@ -23,14 +23,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 PARITY = {"passed": True, "sentence": "The same logits.", "tolerance": 1e-3, "max_difference": 2e-6,
           "greedy_tokens_equal": 64, "greedy_tokens": 64,
           "cases": [{"name": "one text", "max_difference": 2e-6, "passed": True}]}
-
-
-def opened(page_type, session):
-    page = page_type(session)
-    page.view().get_root()
-    page.shown()
-    page.tick()
-    return page
 
 
 def checkpointed(session, name, **facts):
