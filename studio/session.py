@@ -108,13 +108,12 @@ class Session(param.Parameterized):
     def _begin(self, how: Any, recipe: Recipe, *, show: bool, **asked: Any) -> Run | None:
         if time.monotonic() - self._started < DOUBLE_CLICK_SECONDS:
             return None
-        self._started = time.monotonic()
         run: Run | None = self.attempt(how, recipe, self.workspace, **asked)
-        if run is None:
-            self._started = 0.0
-        elif show:
+        if run is not None and show:
             self.others = ""
             self.goto("runs", run=run.name)
+        if run is not None:
+            self._started = time.monotonic()  # a second click waits until the first is done with
         return run
 
     def attempt(self, action: Any, *arguments: Any, **named: Any) -> Any:

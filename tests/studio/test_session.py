@@ -34,6 +34,17 @@ def test_a_double_click_starts_one_run(session, monkeypatch):
     assert (session.page, session.run) == ("runs", "demo")
 
 
+def test_the_second_click_counts_from_the_end_of_what_the_first_began(session, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("studio.session.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(runs, "launch", lambda run: now.__setitem__(0, now[0] + 10))    # a busy machine
+    assert session.start(Recipe.load("demo")) is not None
+    now[0] += 0.1
+    assert session.start(Recipe.load("demo")) is None
+    now[0] += 10
+    assert session.start(Recipe.load("demo")) is not None
+
+
 def test_a_refusal_is_told_and_not_raised(session):
     told = []
     session.notify = lambda sentence, kind: told.append(sentence)

@@ -103,7 +103,7 @@ def test_notes_are_written_and_shown_as_what_they_are(studio_page, server):
     studio_page.button("Add notes or tags").click()
     studio_page.field("Notes, in Markdown").fill(f"**warm** {EVIL}")
     studio_page.field("Tags, with commas between").fill("base")
-    studio_page.button("Save").click()
+    studio_page.page.get_by_role("button", name="Save", exact=True).click()
     expect(studio_page.page.locator(".noted strong", has_text="warm")).to_be_visible()
     assert studio_page.page.evaluate("() => window.hacked") is None
     studio_page.field("Filter runs").press_sequentially("#base")
