@@ -7,7 +7,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.error import URLError
 from urllib.parse import urlencode, urlsplit
@@ -136,10 +137,13 @@ class StudioPage:
         return self.page.evaluate("""() => [...Bokeh.documents[0]._all_models.values()]
           .filter(m => m.type === 'Figure').map(f => [f.x_range.start, f.x_range.end])""")
 
-    def until(self, true: object, seconds: float = 30) -> None:
-        """Wait until a function of no arguments is true."""
+    def until(self, true: Callable[[], object], seconds: float = 30) -> None:
+        """Wait until a function of no arguments is true; a file that it reads may not be there yet."""
         end = time.monotonic() + seconds
-        while not true():  # type: ignore[operator]
+        while True:
+            with suppress(FileNotFoundError):
+                if true():
+                    return
             assert time.monotonic() < end, "waited in vain"
             self.page.wait_for_timeout(100)
 
