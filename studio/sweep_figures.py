@@ -9,7 +9,7 @@ from typing import Any
 import holoviews as hv
 
 from engine.optim.sweep import Range
-from engine.runs.sweep import Trial
+from engine.runs.study import Trial
 from studio.figures import FONT, KEPT, QUIET, SERIES, _hover, _still
 
 WORST = "#d9a441"
