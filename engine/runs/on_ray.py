@@ -98,7 +98,10 @@ def _join(how: Spread) -> None:
 
     shared = {"PYTHONPATH": python_path(), "RAY_TRAIN_V2_ENABLED": "1"}
     address = os.environ.get("RAY_ADDRESS")
-    alone: dict[str, Any] = {} if address else {"num_cpus": how.processes + 1}
+    alone: dict[str, Any] = {}
+    if not address:
+        alone["num_cpus"] = how.processes + 1
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # for clouds that take machines away
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         ray.init(runtime_env={"env_vars": shared}, include_dashboard=False, log_to_driver=False, **alone)
