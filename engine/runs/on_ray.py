@@ -55,12 +55,14 @@ def train(worker: Worker, recipe: Recipe, tokens: Path, how: Spread) -> Path:
     gpu = recipe.train.device != "cpu" and bool(_gpus())
     _join(how)
     restarts = recipe.train.restarts
-    loop = TorchTrainer(
+    # What follows is Ray Train's second version, of which its types know nothing.
+    failures: dict[str, Any] = {"max_failures": restarts, "controller_failure_limit": restarts}
+    loop: Any = TorchTrainer(
         _rank, train_loop_config={"run": str(worker.run.path), "task": spread.told(recipe, tokens, how)},
         scaling_config=ScalingConfig(num_workers=how.processes, use_gpu=gpu),
         torch_config=TorchConfig(backend=None if gpu else "gloo"),
-        run_config=RunConfig(name=STATE, storage_path=str(worker.run.path), failure_config=FailureConfig(
-            max_failures=restarts, controller_failure_limit=restarts)))
+        run_config=RunConfig(name=STATE, storage_path=str(worker.run.path),
+                             failure_config=FailureConfig(**failures)))
     # Ray would put its own handler of SIGINT before the worker's; what it hands over for that can be ended.
     controllers: list[Any] = []
     loop._register_sigint_handler = controllers.append
