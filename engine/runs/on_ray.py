@@ -102,8 +102,11 @@ def _join(how: Spread) -> None:
     address = os.environ.get("RAY_ADDRESS")
     alone: dict[str, Any] = {}
     if not address:
-        alone["num_cpus"] = how.processes + 1
+        # Without the word, Ray would look for any cluster that once ran on this machine, or is said to.
+        alone |= {"address": "local", "num_cpus": how.processes + 1}
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # for clouds that take machines away
+        # Ray's workers are nice to others (15), and on a busy machine get a thirtieth of a core: minutes to begin.
+        os.environ.setdefault("RAY_worker_niceness", "0")
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         ray.init(runtime_env={"env_vars": shared}, include_dashboard=False, log_to_driver=False, **alone)
