@@ -111,7 +111,8 @@ def sweep(arguments: argparse.Namespace) -> int:
     arguments.changes += [f"sweep.{name}={value}" for name, value in asked.items() if value is not None]
     recipe = Recipe.load(arguments.recipe).override(*arguments.changes)
     check(recipe)
-    print(f"{recipe.sweep.trials} trials, one after the other, of {recipe.train.max_steps:,} steps each")
+    how = f"{recipe.sweep.at_once} at once" if recipe.sweep.at_once > 1 else "one after the other"
+    print(f"{recipe.sweep.trials} trials, {how}, of {recipe.train.max_steps:,} steps each")
     arguments.changes += [f"name={recipe.name}-sweep", "jobs=[sweep]"]
     return starts()(arguments)
 

@@ -121,7 +121,7 @@ def _dataset(worker: Worker, recipe: Recipe) -> Path:
 
     if found := _made(worker, recipe, "dataset"):
         return found
-    folder = make(recipe.corpus, worker.workspace, recipe.name, worker.progress)
+    folder = make(recipe.corpus, worker.workspace, _name(recipe), worker.progress)
     _keep(worker, "dataset", folder)
     _tell_of_quarantine(worker, folder)
     _tell_of_skipped(worker, recipe)
@@ -159,7 +159,7 @@ def _tokens(worker: Worker, recipe: Recipe) -> Path:
 
     if found := _made(worker, recipe, "tokens"):
         return found
-    folder = make(recipe.tokens, _dataset(worker, recipe), worker.workspace, recipe.name, worker.progress)
+    folder = make(recipe.tokens, _dataset(worker, recipe), worker.workspace, _name(recipe), worker.progress)
     _keep(worker, "tokens", folder)
     return folder
 
@@ -182,6 +182,11 @@ def _text_of(worker: Worker, recipe: Recipe, tokens: Path, other: str) -> Path:
     config = TokensConfig(tokenizer=str((tokens / "tokenizer.json").relative_to(worker.workspace.path)))
     return make(config, dataset, worker.workspace, f"{dataset.name.rpartition('-')[0]}-by-{recipe.name}"[:80],
                 worker.progress)
+
+
+def _name(recipe: Recipe) -> str:
+    """What is made is called after the run that it is for, not after the range test that happened to need it first."""
+    return recipe.name.removesuffix("-lr-range") if recipe.jobs == ("lr_range",) else recipe.name
 
 
 def _keep(worker: Worker, kind: str, folder: Path) -> None:

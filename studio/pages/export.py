@@ -11,6 +11,8 @@ from panel.viewable import Viewable
 from engine import files, runs
 from engine.config import UserError
 from studio import costs, figures
+from studio.corpus_card import data_card
+from studio.corpus_entries import Sheet
 from studio.forms import Form
 from studio.layout import actions, button, picture, split, stack
 from studio.page import Page
@@ -40,7 +42,7 @@ class Export(Page):
         self.nothing = card(Text(empty("There is no bundle yet. Export a run that has a checkpoint; a run that was "
                                        "asked to export has its bundle as soon as it is over.", "inventory_2")))
         self.failed = Text(on_press=lambda name: self.session.goto("runs", run=name))
-        self.verdict, self.cases, self.where, self.contents, self.about = Text(), picture(), Text(), Text(), Text()
+        self.verdict, self.cases, self.where, self.contents, self.about = Text(), picture(), Text(), Text(), Sheet()
         self.smaller, self.quality = Text(), picture()
         self.costs = card(self.smaller, self.quality, title="Smaller forms", visible=False,
                           line="What each precision costs, and what it gains. In the picture, the lower right is best; "
@@ -122,9 +124,7 @@ class Export(Page):
         self._show_costs(bundle)
         self.where.html = path(bundle)
         self.contents.html = _contents(bundle, manifest)
-        card_text = next((p for p in (bundle / "README.md", bundle / "card.md") if p.exists()), None)
-        text = card_text.read_text(encoding="utf-8", errors="replace") if card_text else "The bundle has no card."
-        self.about.html = txt('<pre class="card">{}</pre>', text)
+        self.about.html = data_card(bundle, "export it again")
 
     def _show_costs(self, bundle: Path) -> None:
         try:
