@@ -1,8 +1,9 @@
 """onnxruntime-genai reads our bundles and writes the same greedy tokens.
 
-    VENV_WITH_GENAI/bin/python benchmarks/clients/genai_client.py FOLDER
+    VENV_WITH_GENAI/bin/python benchmarks/clients/genai_client.py FOLDER [BUNDLE ...]
 
 FOLDER is what `make.py` made. Each precision is read through a copy of genai_config.json that names it.
+Exits with 1 unless all tokens are equal.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime_genai as genai
+from checks import Verdict, asked
 
-folder = Path(sys.argv[1])
-for name, wanted in json.loads((folder / "expected.json").read_text()).items():
+folder, verdict = Path(sys.argv[1]), Verdict()
+for name, wanted in asked(folder, sys.argv[2:]):
     for file, text in wanted["files"].items():
         config = genai.Config(str(folder / name))
         config.overlay(json.dumps({"model": {"decoder": {"filename": f"onnx/{file}"}}}))
@@ -27,5 +29,5 @@ for name, wanted in json.loads((folder / "expected.json").read_text()).items():
         while not generator.is_done() and len(new) < len(text["new"]):
             generator.generate_next_token()
             new.append(int(generator.get_next_tokens()[0]))
-        equal = sum(a == b for a, b in zip(new, text["new"], strict=False))
-        print(f"{name:16} {file:22} {equal} of {len(text['new'])} tokens equal")
+        verdict.tell(name, file, new, text["new"])
+verdict.end()

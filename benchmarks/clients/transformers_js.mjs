@@ -1,19 +1,24 @@
 // @huggingface/transformers reads our bundles in Node and writes the same greedy text.
 //
 //     npm install --ignore-scripts @huggingface/transformers
-//     node transformers_js.mjs FOLDER
+//     node transformers_js.mjs FOLDER [BUNDLE ...]
 //
-// FOLDER is what make.py made. Run it where the package is installed.
+// FOLDER is what make.py made. Run it in the folder where the package is installed. Exits with 1 unless all is equal.
 import fs from "node:fs"
+import { createRequire } from "node:module"
 import path from "node:path"
-import { env, pipeline } from "@huggingface/transformers"
+import { pathToFileURL } from "node:url"
 
+const installed = createRequire(path.join(process.cwd(), "here.js")).resolve("@huggingface/transformers")
+const { env, pipeline } = await import(pathToFileURL(installed))
 const folder = path.resolve(process.argv[2])
+const names = process.argv.slice(3)
 env.allowRemoteModels = false
 env.localModelPath = folder + "/"
 const expected = JSON.parse(fs.readFileSync(path.join(folder, "expected.json"), "utf-8"))
 const kinds = { fp32: "model", fp16: "model_fp16", q8: "model_quantized", int8: "model_int8", q4: "model_q4" }
-for (const [name, wanted] of Object.entries(expected))
+for (const [name, wanted] of Object.entries(expected)) {
+  if (names.length && !names.some((start) => name.startsWith(start))) continue
   for (const [dtype, file] of Object.entries(kinds)) {
     const ours = wanted.files[file + ".onnx"]
     if (!ours) continue
@@ -24,6 +29,11 @@ for (const [name, wanted] of Object.entries(expected))
       const text = out[0].generated_text
       let same = 0
       while (same < Math.min(text.length, ours.text.length) && text[same] === ours.text[same]) same++
-      console.log(`${name.padEnd(16)} ${dtype.padEnd(5)} ${same} of ${ours.text.length} characters equal`)
-    } catch (error) { console.log(`${name} ${dtype} ${String(error).slice(0, 160)}`) }
+      console.log(`${name.padEnd(16)} ${(file + ".onnx").padEnd(22)} ${same} of ${ours.text.length} characters equal`)
+      if (text !== ours.text) process.exitCode = 1
+    } catch (error) {
+      console.log(`${name.padEnd(16)} ${(file + ".onnx").padEnd(22)} ${String(error).slice(0, 200)}`)
+      process.exitCode = 1
+    }
   }
+}
