@@ -4,8 +4,9 @@
     python benchmarks/clients/browser_client.py FOLDER NODE_MODULES [BUNDLE ...]
 
 FOLDER is what `make.py` made, NODE_MODULES the folder that npm installed into. Page, packages, wasm and bundles come
-from a server on this machine, and requests to any other host are refused and told of. Exits with 1 unless all text is
-equal and nothing else was asked for. $STUDIO_CHROMIUM names another browser than /usr/bin/chromium.
+from a server on this machine, and requests to any other host are refused and told of. Exits with 1 unless the text is
+equal, of rounded weights the probabilities close, and nothing else was asked for. $STUDIO_CHROMIUM names another
+browser than /usr/bin/chromium.
 """
 
 from __future__ import annotations
@@ -78,6 +79,8 @@ def main(folder: Path, packages: Path, names: list[str]) -> None:
                 given = [name, KINDS[file], wanted["prompt"], len(ours["new"])]
                 try:
                     verdict.tell(name, file, page.evaluate("given => greedy(...given)", given), ours["text"])
+                    rows = page.evaluate("given => logits(...given)", [name, KINDS[file], wanted["read"]])
+                    verdict.near(name, file, rows, ours["logits"])
                 except Error as error:
                     verdict.wrong(name, file, str(error).splitlines()[0][:200])
         browser.close()

@@ -135,10 +135,6 @@ def test_a_fetch_goes_on_where_it_was_stopped(published, nearby, tmp_path):
     assert not again & here, "what was there is not fetched again"
 
 
-def broken_line(nearby, monkeypatch):
-    nearby.breaks_after = 1000
-
-
 def nobody_there(nearby, monkeypatch):
     from huggingface_hub import constants
 

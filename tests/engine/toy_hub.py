@@ -13,17 +13,15 @@ from urllib.parse import unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REVISIONS = {"main": COMMIT, "v1": COMMIT, COMMIT: COMMIT}
-PIECE = 1 << 16
 
 
 class Hub:
-    """Repositories by name, the requests that came, and how many bytes of a file are sent before the line breaks."""
+    """Repositories by name, those that ask for consent, and the requests that came."""
 
     def __init__(self) -> None:
         self.repositories: dict[str, Path] = {}
         self.gated: set[str] = set()
         self.asked: list[str] = []
-        self.breaks_after = 0
         self.address = ""
 
     def info(self, name: str) -> dict:
@@ -76,14 +74,8 @@ def hub() -> Iterator[Hub]:
                 self.send_header(key, value)
             self.send_header("Content-Length", str(len(content) - begin))
             self.end_headers()
-            if self.command == "HEAD":
-                return
-            body = content[begin:]
-            if made.breaks_after and len(body) > made.breaks_after:
-                self.wfile.write(body[:made.breaks_after])
-                self.close_connection = True
-                return
-            self.wfile.write(body)
+            if self.command != "HEAD":
+                self.wfile.write(content[begin:])
 
         def refuse(self, status: int, code: str) -> None:
             self.send_response(status)
