@@ -69,9 +69,17 @@ def train(worker: Worker, recipe: Recipe) -> Recipe:
 def evaluate(worker: Worker, recipe: Recipe) -> Recipe:
     from engine.evaluate.report import evaluate as measure
 
-    tokens, other = _tokens(worker, recipe), recipe.evaluate.text_of
-    text = _text_of(worker, recipe, tokens, other) if other else tokens
-    report = measure(_checkpoint(worker, recipe, "best"), text, recipe.evaluate, worker.progress, seed=recipe.seed)
+    checkpoint, other = _checkpoint(worker, recipe, "best"), recipe.evaluate.text_of
+    if "published" in (source := _source(worker, recipe)).made():
+        if not other:
+            raise UserError(f"{source.name} was trained elsewhere, so no text here was kept out of its training for "
+                            "it; name a run of this workspace whose held-out text it shall read.",
+                            where="evaluate.text_of")
+        text = _text_of(worker, recipe, checkpoint, other)
+    else:
+        tokens = _tokens(worker, recipe)
+        text = _text_of(worker, recipe, tokens, other) if other else tokens
+    report = measure(checkpoint, text, recipe.evaluate, worker.progress, seed=recipe.seed)
     report["text_of"] = other or _source(worker, recipe).name
     files.write_json(worker.run.path / "evaluation.json", report)
     worker.keep(evaluation=_relative(worker, worker.run.path / "evaluation.json"))
@@ -175,8 +183,8 @@ def _tokens(worker: Worker, recipe: Recipe) -> Path:
 
 
 def _text_of(worker: Worker, recipe: Recipe, tokens: Path, other: str) -> Path:
-    """The text of another run's dataset, cut into this run's tokens; what of its held-out part this run was trained on
-    is told."""
+    """The text of another run's dataset, cut by the tokenizer in `tokens`; what of its held-out part this run was
+    trained on is told."""
     from engine.corpus.leak import between
     from engine.tokens import TokensConfig
     from engine.tokens.shards import tokenize as make

@@ -12,6 +12,7 @@ import pytest
 import torch
 import toy_bundle
 import toy_hub
+import toy_tokens
 import transformers
 from toy_models import stir, tokens
 
@@ -113,6 +114,23 @@ def test_a_folder_lands_in_the_same_way_and_asks_nobody(workspace, published, ne
     assert not names & {"pytorch_model.bin", "modeling_tiny.py", "original"}
     assert len(list(folder.iterdir())) > len(names), "the folder itself is as it was"
     assert not nearby.asked
+
+
+def test_a_published_model_is_measured_on_the_text_of_a_run_with_its_own_tokens(workspace, published):
+    folder, _ = published
+    workspace.allow(folder.parent)
+    worked(workspace, recipe_for(str(folder), ""))
+    dataset = toy_tokens.dataset(workspace, toy_tokens.texts(300, seed=1), toy_tokens.texts(40, seed=2), "mine")
+    other = runs.create(Recipe(name="mine", jobs=["train"]), workspace)
+    files.write_json(other.path / "made.json", {"dataset": f"datasets/{dataset.name}"})
+    asked = Recipe(name="measured", jobs=["evaluate"], from_run="tiny", evaluate={"prompts": []})
+    run = worked(workspace, asked)
+    assert "tiny was trained elsewhere" in run.status().error
+    run = worked(workspace, asked.override("evaluate.text_of=mine"))
+    assert run.status().state == "finished", run.status().error
+    report = files.read_json(run.path / "evaluation.json")
+    assert report["text_of"] == "mine"
+    assert 0 < report["val/loss"] < 20
 
 
 def test_a_fetch_goes_on_where_it_was_stopped(published, nearby, tmp_path):
