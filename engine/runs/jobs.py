@@ -33,6 +33,14 @@ def probe(worker: Worker, recipe: Recipe) -> Recipe:
     return recipe
 
 
+@JOBS.add("import")
+def bring_in(worker: Worker, recipe: Recipe) -> Recipe:
+    from engine.runs.imported import bring_in as take
+
+    take(worker, recipe)
+    return recipe
+
+
 @JOBS.add("curate")
 def curate(worker: Worker, recipe: Recipe) -> Recipe:
     _dataset(worker, recipe)
@@ -61,9 +69,17 @@ def train(worker: Worker, recipe: Recipe) -> Recipe:
 def evaluate(worker: Worker, recipe: Recipe) -> Recipe:
     from engine.evaluate.report import evaluate as measure
 
-    tokens, other = _tokens(worker, recipe), recipe.evaluate.text_of
-    text = _text_of(worker, recipe, tokens, other) if other else tokens
-    report = measure(_checkpoint(worker, recipe, "best"), text, recipe.evaluate, worker.progress, seed=recipe.seed)
+    checkpoint, other = _checkpoint(worker, recipe, "best"), recipe.evaluate.text_of
+    if "published" in (source := _source(worker, recipe)).made():
+        if not other:
+            raise UserError(f"{source.name} was trained elsewhere, so no text here was kept out of its training for "
+                            "it; name a run of this workspace whose held-out text it shall read.",
+                            where="evaluate.text_of")
+        text = _text_of(worker, recipe, checkpoint, other)
+    else:
+        tokens = _tokens(worker, recipe)
+        text = _text_of(worker, recipe, tokens, other) if other else tokens
+    report = measure(checkpoint, text, recipe.evaluate, worker.progress, seed=recipe.seed)
     report["text_of"] = other or _source(worker, recipe).name
     files.write_json(worker.run.path / "evaluation.json", report)
     worker.keep(evaluation=_relative(worker, worker.run.path / "evaluation.json"))
@@ -78,10 +94,12 @@ def export(worker: Worker, recipe: Recipe) -> Recipe:
     source = _source(worker, recipe)
     lineage = {**source.made(), "run": source.name}
     evaluation = source.path / "evaluation.json"
+    asked = recipe.export if recipe.export.licence else recipe.export.replace(licence=lineage.get("licence", ""))
     bundle, parity = make(
-        _checkpoint(worker, recipe, recipe.export.checkpoint), recipe.export,
+        _checkpoint(worker, recipe, recipe.export.checkpoint), asked,
         worker.workspace.place("bundles") / source.name, worker.progress,
-        facts={"recipe": recipe.dump(), "lineage": lineage,
+        # A published model was made by a recipe that nobody told.
+        facts={"recipe": {} if "published" in lineage else recipe.dump(), "lineage": lineage,
                "evaluation": files.read_json(evaluation) if evaluation.exists() else {},
                "energy": account(source.rows("metrics")[0], source.rows("events")[0])},
         held_out=worker.workspace.path / lineage["tokens"] if "tokens" in lineage else None,
@@ -165,8 +183,8 @@ def _tokens(worker: Worker, recipe: Recipe) -> Path:
 
 
 def _text_of(worker: Worker, recipe: Recipe, tokens: Path, other: str) -> Path:
-    """The text of another run's dataset, cut into this run's tokens; what of its held-out part this run was trained on
-    is told."""
+    """The text of another run's dataset, cut by the tokenizer in `tokens`; what of its held-out part this run was
+    trained on is told."""
     from engine.corpus.leak import between
     from engine.tokens import TokensConfig
     from engine.tokens.shards import tokenize as make
@@ -237,8 +255,8 @@ def _checkpoint(worker: Worker, recipe: Recipe, which: str) -> Path:
 
 def _source(worker: Worker, recipe: Recipe) -> Run:
     """The run whose checkpoint is looked at: the one that the recipe names, or this one."""
-    trains = "train" in recipe.jobs
-    return find(recipe.from_run, worker.workspace) if recipe.from_run and not trains else worker.run
+    own = {"train", "import"} & set(recipe.jobs)
+    return find(recipe.from_run, worker.workspace) if recipe.from_run and not own else worker.run
 
 
 def _relative(worker: Worker, path: Path) -> str:
