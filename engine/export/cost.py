@@ -51,7 +51,7 @@ def measure(onnx: Path, precisions: Sequence[Precision], text: HeldOut | None,
         name = precision.kind if precision else "float32"
         progress(number, len(precisions) + 2, f"measuring the cost of {name}")
         path = onnx / (precision.file if precision else "model.onnx")
-        row: dict[str, Any] = {"precision": name, "file": f"onnx/{path.name}", "bytes": _size(path),
+        row: dict[str, Any] = {"precision": name, "file": f"onnx/{path.name}", "bytes": size_of(path),
                                "tokens": text.rows[:, 1:].size, "text": told}
         try:
             row |= _against(baseline, Client(path), text) if precision else _against(baseline, baseline, text)
@@ -74,7 +74,7 @@ def measure(onnx: Path, precisions: Sequence[Precision], text: HeldOut | None,
     return found
 
 
-def _size(path: Path) -> int:
+def size_of(path: Path) -> int:
     return sum(part.stat().st_size for part in (path, path.with_name(path.name + "_data")) if part.exists())
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from engine import files
 from engine.config import UserError
+from engine.export import ExportConfig
 from engine.recipe import Recipe
 from engine.runs import Run, find
 from engine.table import Table
@@ -79,7 +80,7 @@ def export(worker: Worker, recipe: Recipe) -> Recipe:
     lineage = {**source.made(), "run": source.name}
     evaluation = source.path / "evaluation.json"
     bundle, parity = make(
-        _checkpoint(worker, recipe, recipe.export.checkpoint), recipe.export,
+        _checkpoint(worker, recipe, recipe.export.checkpoint), _with_places(worker, recipe.export),
         worker.workspace.place("bundles") / source.name, worker.progress,
         facts={"recipe": recipe.dump(), "lineage": lineage,
                "evaluation": files.read_json(evaluation) if evaluation.exists() else {},
@@ -96,6 +97,12 @@ def export(worker: Worker, recipe: Recipe) -> Recipe:
         worker.run.event("warning", sentence=refused)
     worker.keep(bundle=_relative(worker, bundle))
     return recipe
+
+
+def _with_places(worker: Worker, asked: ExportConfig) -> ExportConfig:
+    """The settings with the files that they name as they lie on this machine, if they may be read."""
+    return asked.replace(**{name: str(worker.workspace.resolve(path)) for name in ("adapter", "pairs")
+                            if (path := getattr(asked, name))})
 
 
 @JOBS.add("lr_range")

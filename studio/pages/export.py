@@ -10,19 +10,21 @@ from panel.viewable import Viewable
 
 from engine import files, runs
 from engine.config import UserError
-from studio import costs, figures
+from studio import costs, figures, score_costs
 from studio.forms import Form
 from studio.layout import actions, button, picture, split, stack
 from studio.page import Page
 from studio.recipe_code import same_command
-from studio.texts import Text, path, verdict
+from studio.texts import Text, path, percent, verdict
 from studio.views import age, banner, card, empty, join, number, press, tiles, txt
 
 FILES = {"model.onnx": "the model, in ONNX", "model_fp16.onnx": "in float16", "model_int8.onnx": "in int8",
          "model_quantized.onnx": "in int8_dynamic", "model_q4.onnx": "in int4", "cost.json": "what they cost",
          "tokenizer.json": "its tokenizer", "config.json": "its shape",
          "parity.json": "the proof", "README.md": "its card", "genai_config.json": "for onnxruntime-genai",
-         "generation_config.json": "how it writes by default", ".gguf": "the model, for llama.cpp"}
+         "generation_config.json": "how it writes by default", "model.onnx_adapter": "its adapter, for onnxruntime",
+         "adapter_model.safetensors": "its adapter, for PEFT", "adapter_config.json": "its adapter's settings",
+         ".gguf": "the model, for llama.cpp"}
 
 
 class Export(Page):
@@ -111,13 +113,7 @@ class Export(Page):
         except UserError as error:
             self.verdict.html, self.cases.object = verdict(False, "This bundle has no proof", error.sentence), None
             return
-        same = parity.get("perplexity", {})
-        self.verdict.html = join([_verdict(parity), tiles([
-            ("Largest difference", number(parity["max_difference"])), ("Tolerance", f"{parity['tolerance']:g}"),
-            ("Greedy tokens equal", f"{parity['greedy_tokens_equal']} of {parity['greedy_tokens']}"),
-            (f"Perplexity in PyTorch, {same['text']} tokens" if "text" in same else "Perplexity in PyTorch",
-             number(same.get("pytorch"))),
-            ("Perplexity in onnxruntime", number(same.get("onnxruntime")))]), _refused_gguf(manifest)])
+        self.verdict.html = join([_verdict(parity), tiles(_figures(parity)), _refused_gguf(manifest)])
         self.cases.object = figures.parity(parity["cases"], parity["tolerance"])
         self._show_costs(bundle)
         self.where.html = path(bundle)
@@ -129,8 +125,9 @@ class Export(Page):
     def _show_costs(self, bundle: Path) -> None:
         try:
             rows = files.read_json(bundle / "cost.json") if (bundle / "cost.json").exists() else []
-            self.smaller.html = costs.table(rows) if rows else txt("")
-            self.quality.object = costs.picture(rows) if rows else None
+            judges = any("score_change" in row for row in rows)
+            self.smaller.html = (score_costs if judges else costs).table(rows) if rows else txt("")
+            self.quality.object = costs.picture(rows) if rows and not judges else None
         except (UserError, KeyError, TypeError, ValueError):
             rows = ["damaged"]
             self.smaller.html, self.quality.object = banner("error", "cost.json is damaged; export it again."), None
@@ -140,6 +137,21 @@ class Export(Page):
 def _verdict(parity: dict[str, Any]) -> Any:
     return verdict(bool(parity["passed"]), "Parity passed: it is the same model" if parity["passed"] else
                    "Parity FAILED: it is not the same model", str(parity["sentence"]))
+
+
+def _figures(parity: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the proof came to: of a model that writes texts, or of one that scores them."""
+    found = [("Largest difference", number(parity["max_difference"])), ("Tolerance", f"{parity['tolerance']:g}")]
+    if "decisions" in parity:
+        pairs = parity.get("pairs", {})
+        found.append(("Decisions equal", f"{parity['decisions_equal']} of {parity['decisions']}"))
+        return found if pairs.get("pytorch") is None else [
+            *found, ("Chosen scores more in PyTorch", percent(pairs["pytorch"])),
+            ("Chosen scores more in onnxruntime", percent(pairs["onnxruntime"]))]
+    same = parity.get("perplexity", {})
+    return [*found, ("Greedy tokens equal", f"{parity['greedy_tokens_equal']} of {parity['greedy_tokens']}"),
+            (f"Perplexity in PyTorch, {same['text']} tokens" if "text" in same else "Perplexity in PyTorch",
+             number(same.get("pytorch"))), ("Perplexity in onnxruntime", number(same.get("onnxruntime")))]
 
 
 def _refused_gguf(manifest: Any) -> Any:
