@@ -8,8 +8,8 @@ import shutil
 import numpy as np
 import onnxruntime
 import pytest
-import toy_bundle
 import torch
+import toy_bundle
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 

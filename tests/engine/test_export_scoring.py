@@ -7,10 +7,10 @@ import json
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 import toy_bundle
 import toy_models
 import toy_scorer
-import torch
 import yaml
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
