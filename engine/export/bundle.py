@@ -110,7 +110,7 @@ def export(checkpoint: Path, config: ExportConfig, out: Path, progress: Progress
             known = {**facts, "parity": verdict, "licence": config.licence, "name": out.name, "target": config.target}
             told = (card(model.config, known) if isinstance(model, Decoder) else
                     score_card.card(model.config, model.labels, known))
-            (folder / "README.md").write_text(told, encoding="utf-8")
+            (folder / "README.md").write_text(told + _adapter_section(config), encoding="utf-8")
             _write_manifest(folder, checkpoint, config, facts, verdict)
     except _NotTheSame:
         pass
@@ -155,6 +155,21 @@ def _adapter(model: Decoder | Scorer, config: ExportConfig) -> lora.Adapter | No
         raise UserError("export.adapter is for models that write texts, and this one scores them; merge the adapter "
                         "with PEFT and export the model that comes out.", where="export.adapter")
     return lora.load(Path(config.adapter), model.config)
+
+
+def _adapter_section(config: ExportConfig) -> str:
+    """What the card says of an adapter."""
+    if not config.adapter:
+        return ""
+    if config.merge_adapter:
+        return "\n## Adapter\n\nA LoRA adapter was added to the weights, in every file of this bundle.\n"
+    return f"""
+## Adapter
+
+The weights are the model's own. A LoRA adapter lies beside them: `{ADAPTER}` for onnxruntime
+(`RunOptions.add_active_adapter`), the folder `{ADAPTER.parent}` for PEFT (`PeftModel.from_pretrained`). Here it is
+switched on by `load(..., adapter=True)` or `studio generate --adapter`.
+"""
 
 
 def _prove(model: Decoder | Scorer, folder: Path, config: ExportConfig, text: Any, adapter: lora.Adapter | None,
@@ -242,6 +257,8 @@ def _write_manifest(folder: Path, checkpoint: Path, config: ExportConfig, facts:
                     verdict: dict[str, Any]) -> None:
     made_from = {"checkpoint": checkpoint.name, **facts.get("lineage", {}),
                  "weights": files.fingerprint_file(folder / "model.safetensors")}
+    if config.adapter:
+        made_from["adapter"] = files.fingerprint_file(Path(config.adapter) / lora.WEIGHTS)
     kept = {row["precision"]: row["file"] for row in verdict.get("costs", ()) if row["passed"]}
     summary = {"parity": verdict["sentence"], "max_difference": verdict["max_difference"], "target": config.target,
                "graphs": {"float32": "onnx/model.onnx", **kept}}

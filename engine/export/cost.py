@@ -15,6 +15,7 @@ import numpy as np
 from engine.export import Precision
 from engine.export.held_out import HeldOut
 from engine.export.parity import GREEDY_TOKENS, Client, Refused
+from engine.inference.bundle import size_of
 from engine.inference.session import Session
 from engine.inference.speed import speeds
 from engine.progress import Progress, silent
@@ -72,10 +73,6 @@ def measure(onnx: Path, precisions: Sequence[Precision], text: HeldOut | None,
     for row in whole:
         row |= measured[row["precision"]]
     return found
-
-
-def size_of(path: Path) -> int:
-    return sum(part.stat().st_size for part in (path, path.with_name(path.name + "_data")) if part.exists())
 
 
 def _against(baseline: Client, client: Client, text: HeldOut) -> dict[str, Any]:

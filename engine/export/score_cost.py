@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from engine.export import Precision
-from engine.export.cost import size_of
 from engine.export.parity import Refused
 from engine.export.score_parity import ScoringClient, accuracy, alike
+from engine.inference.bundle import size_of
 from engine.inference.pairs import Pairs
 from engine.progress import Progress, silent
 

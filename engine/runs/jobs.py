@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from engine import files
 from engine.config import UserError
-from engine.export import ExportConfig
 from engine.recipe import Recipe
 from engine.runs import Run, find
 from engine.table import Table
@@ -76,11 +75,12 @@ def export(worker: Worker, recipe: Recipe) -> Recipe:
     from engine.export.bundle import export as make
     from engine.runs.energy import account
 
+    recipe = _with_places(worker, recipe)
     source = _source(worker, recipe)
     lineage = {**source.made(), "run": source.name}
     evaluation = source.path / "evaluation.json"
     bundle, parity = make(
-        _checkpoint(worker, recipe, recipe.export.checkpoint), _with_places(worker, recipe.export),
+        _checkpoint(worker, recipe, recipe.export.checkpoint), recipe.export,
         worker.workspace.place("bundles") / source.name, worker.progress,
         facts={"recipe": recipe.dump(), "lineage": lineage,
                "evaluation": files.read_json(evaluation) if evaluation.exists() else {},
@@ -97,12 +97,6 @@ def export(worker: Worker, recipe: Recipe) -> Recipe:
         worker.run.event("warning", sentence=refused)
     worker.keep(bundle=_relative(worker, bundle))
     return recipe
-
-
-def _with_places(worker: Worker, asked: ExportConfig) -> ExportConfig:
-    """The settings with the files that they name as they lie on this machine, if they may be read."""
-    return asked.replace(**{name: str(worker.workspace.resolve(path)) for name in ("adapter", "pairs")
-                            if (path := getattr(asked, name))})
 
 
 @JOBS.add("lr_range")
@@ -241,6 +235,13 @@ def _source(worker: Worker, recipe: Recipe) -> Run:
     """The run whose checkpoint is looked at: the one that the recipe names, or this one."""
     trains = "train" in recipe.jobs
     return find(recipe.from_run, worker.workspace) if recipe.from_run and not trains else worker.run
+
+
+def _with_places(worker: Worker, recipe: Recipe) -> Recipe:
+    """The recipe with the files that its export names as they lie on this machine, if they may be read."""
+    named = {name: path for name in ("adapter", "pairs") if (path := getattr(recipe.export, name))}
+    found = {name: str(worker.workspace.resolve(path)) for name, path in named.items()}
+    return recipe.replace(export={**recipe.export.dump(), **found}) if found else recipe
 
 
 def _relative(worker: Worker, path: Path) -> str:

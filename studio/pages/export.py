@@ -10,12 +10,12 @@ from panel.viewable import Viewable
 
 from engine import files, runs
 from engine.config import UserError
-from studio import costs, figures, score_costs
+from studio import costs, figures
 from studio.forms import Form
 from studio.layout import actions, button, picture, split, stack
 from studio.page import Page
 from studio.recipe_code import same_command
-from studio.texts import Text, path, percent, verdict
+from studio.texts import Text, path, verdict
 from studio.views import age, banner, card, empty, join, number, press, tiles, txt
 
 FILES = {"model.onnx": "the model, in ONNX", "model_fp16.onnx": "in float16", "model_int8.onnx": "in int8",
@@ -125,9 +125,8 @@ class Export(Page):
     def _show_costs(self, bundle: Path) -> None:
         try:
             rows = files.read_json(bundle / "cost.json") if (bundle / "cost.json").exists() else []
-            judges = any("score_change" in row for row in rows)
-            self.smaller.html = (score_costs if judges else costs).table(rows) if rows else txt("")
-            self.quality.object = costs.picture(rows) if rows and not judges else None
+            self.smaller.html = costs.table(rows) if rows else txt("")
+            self.quality.object = costs.picture(rows) if rows else None
         except (UserError, KeyError, TypeError, ValueError):
             rows = ["damaged"]
             self.smaller.html, self.quality.object = banner("error", "cost.json is damaged; export it again."), None
@@ -146,8 +145,8 @@ def _figures(parity: dict[str, Any]) -> list[tuple[str, str]]:
         pairs = parity.get("pairs", {})
         found.append(("Decisions equal", f"{parity['decisions_equal']} of {parity['decisions']}"))
         return found if pairs.get("pytorch") is None else [
-            *found, ("Chosen scores more in PyTorch", percent(pairs["pytorch"])),
-            ("Chosen scores more in onnxruntime", percent(pairs["onnxruntime"]))]
+            *found, ("Chosen scores more in PyTorch", f"{pairs['pytorch']:.1%}"),
+            ("Chosen scores more in onnxruntime", f"{pairs['onnxruntime']:.1%}")]
     same = parity.get("perplexity", {})
     return [*found, ("Greedy tokens equal", f"{parity['greedy_tokens_equal']} of {parity['greedy_tokens']}"),
             (f"Perplexity in PyTorch, {same['text']} tokens" if "text" in same else "Perplexity in PyTorch",

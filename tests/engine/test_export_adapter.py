@@ -136,6 +136,8 @@ def test_merged_for_good_the_bundle_has_no_adapter(tmp_path):
     assert not (bundle / "adapter").exists()
     model = inference.load(bundle)
     assert np.allclose(model.logits(IDS.numpy()), expected.numpy(), atol=1e-4)
+    assert "adapter was added to the weights" in (bundle / "README.md").read_text()
+    assert files.read_json(bundle / files.MANIFEST)["made_from"]["adapter"]
     with pytest.raises(UserError, match="keeps no adapter"):
         inference.load(bundle, adapter=True)
 
