@@ -19,7 +19,7 @@ from engine import runs, terminal
 from engine.config import UserError
 from engine.inference.commands import bundle_of, score, takes_adapter, takes_scored
 from engine.recipe import JOBS, Recipe
-from engine.runs import commands
+from engine.runs import commands, imported
 from engine.runs.sweep import check
 from engine.workspace import Workspace
 
@@ -260,6 +260,8 @@ def work(arguments: argparse.Namespace) -> int:
 
 COMMANDS: dict[str, Command] = {
     "run": ("do every job that a recipe names", takes_recipe, starts()),
+    "import": ("bring in a published model from a folder or, with --hub, over the network", imported.takes_published,
+               lambda given: _follow(*imported.begin(given), given.detach)),
     "curate": ("read and clean a corpus", takes_recipe, starts(*JOBS[:1])),
     "tokenize": ("train a tokenizer and pack tokens, curating first if needed", takes_recipe, starts(*JOBS[:2])),
     "measure": ("time a few real steps of a recipe, for its plan", takes_recipe,

@@ -17,6 +17,7 @@ from engine.corpus import CorpusConfig
 from engine.evaluate import EvaluateConfig
 from engine.export import ExportConfig
 from engine.model import ModelConfig
+from engine.model.hub import PublishedConfig
 from engine.model.shapes import shapes
 from engine.optim import LrRange, Optimizer, Schedule
 from engine.optim.groups import problem
@@ -26,8 +27,8 @@ from engine.tokens import TokensConfig
 from engine.workspace import ASSETS
 
 JOBS = ("curate", "tokenize", "train", "evaluate", "export")
-ORDER = ("probe", *JOBS, "lr_range", "sweep")
-Job = Literal["probe", "curate", "tokenize", "train", "evaluate", "export", "lr_range", "sweep"]
+ORDER = ("probe", "import", *JOBS, "lr_range", "sweep")
+Job = Literal["probe", "import", "curate", "tokenize", "train", "evaluate", "export", "lr_range", "sweep"]
 
 
 class Recipe(Config):
@@ -38,6 +39,7 @@ class Recipe(Config):
     seed: int = setting(1, "Seed of every random choice", ge=0, lt=2**31)
     jobs: tuple[Job, ...] = setting(JOBS, "What the run does, in this order", min_length=1)
     from_run: str = setting("", "Run whose checkpoint is evaluated or exported, when this run trains nothing")
+    published: PublishedConfig = setting(PublishedConfig(), "Published model to bring in")
     corpus: CorpusConfig = setting(CorpusConfig(), "Documents and what is done to them")
     tokens: TokensConfig = setting(TokensConfig(), "Tokenizer")
     model: ModelConfig = setting(ModelConfig(), "Shape of the decoder")
@@ -69,10 +71,16 @@ class Recipe(Config):
     def _jobs_in_order(self) -> Self:
         if list(self.jobs) != sorted(set(self.jobs), key=ORDER.index):
             raise wrong("jobs", f"must each stand once and in the order {', '.join(ORDER)}", self.jobs)
-        makes_model = "train" in self.jobs
+        makes_model = {"train", "import"} & set(self.jobs)
         if not makes_model and not self.from_run and {"evaluate", "export"} & set(self.jobs):
             raise wrong("from_run", "is empty, so there is no model to evaluate or export; name a run, "
                                     "or put train among the jobs")
+        return self
+
+    @model_validator(mode="after")
+    def _something_to_bring_in(self) -> Self:
+        if "import" in self.jobs and not (self.published.folder or self.published.repository):
+            raise wrong("published.folder", "is empty, and so is the repository; name one of them")
         return self
 
     @model_validator(mode="after")

@@ -1,7 +1,7 @@
 """llama.cpp reads our GGUF files: the same logits, the same greedy tokens, every text cut in the same way.
 
     pip install llama-cpp-python        (builds llama.cpp: a quarter of an hour; its own environment)
-    VENV_WITH_LLAMA_CPP/bin/python benchmarks/clients/llama_cpp_client.py FOLDER
+    VENV_WITH_LLAMA_CPP/bin/python benchmarks/clients/llama_cpp_client.py FOLDER [MODEL ...]
 
 FOLDER is what `make_gguf.py` made. Exits with 1 unless the files of whole numbers write every token as we do, and all
 files cut every text as we do and have logits within MOST of ours. llama.cpp rounds activations too where weights are
@@ -10,11 +10,11 @@ rounded, so that the equal tokens of those files are told and not asked for.
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import numpy as np
+from checks import asked
 from llama_cpp import Llama
 
 # The logits spread over 8 from the smallest to the largest. GPT-2's are within 2e-3: GELU is a table of 16-bit numbers.
@@ -22,7 +22,7 @@ MOST = {"F32": 5e-3, "F16": 2e-2, "Q8_0": 0.3, "Q4_0": 0.3}
 folder, failed = Path(sys.argv[1]), False
 logits = np.load(folder / "logits.npz")
 print(f"{'model':17} {'file':6} {'pattern':10} {'logits differ by':>17} {'greedy tokens':>14} {'texts cut alike':>16}")
-for name, wanted in json.loads((folder / "expected.json").read_text()).items():
+for name, wanted in asked(folder, sys.argv[2:]):
     for path, ours in wanted["new"].items():
         kind = Path(path).stem.rsplit("-", 1)[-1]
         # 0 is float32: by default the cache is kept in 16 bits, which changes logits by itself.

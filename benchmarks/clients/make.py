@@ -11,6 +11,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer
 
@@ -26,6 +27,7 @@ from engine.tokens import TokensConfig
 from engine.tokens.tokenizer import train
 
 PROMPT, NEW_TOKENS = "the old house by the river", 48
+READ = "the old garden by the hill was quiet again and nobody found it, and the small stone by the door was left"
 GENEROUS = {"max_loss": 99.0, "max_divergence": 99.0, "min_agreement": 0.0}
 TEXT = [f"the old {thing} by the {place} was {colour} again and nobody {did} it"
         for thing in ("house", "garden", "stone", "winter") for place in ("river", "hill", "road", "door")
@@ -54,8 +56,15 @@ def spoken(bundle: Path, precision: str) -> list[int]:
     return [token.id for token in model.tokens(PROMPT, NEW_TOKENS, temperature=0)]
 
 
+def logits(bundle: Path, precision: str, ids: list[int]) -> list[list[float]]:
+    """Of the token after each of the ids, in our own runtime."""
+    found = inference.load(bundle, precision=precision).logits(np.array([ids]))[0]
+    return [[round(float(number), 4) for number in row] for row in found]
+
+
 def main(folder: Path) -> None:
     expected = {}
+    folder.mkdir(parents=True, exist_ok=True)
     for family in FAMILIES:
         made = checkpoint(folder / f"{family}-checkpoint", family)
         for target in ("native", "portable"):
@@ -67,10 +76,12 @@ def main(folder: Path) -> None:
             ids = tokenizer.encode(PROMPT, add_special_tokens=False).ids
             new = {"model.onnx": generate(load(out).eval(), torch.tensor([ids]), NEW_TOKENS, temperature=0)}
             # Greedy text of rounded weights is not float32's: there the client must write what our own runtime does.
-            new |= {row["file"].removeprefix("onnx/"): spoken(out, row["precision"])
-                    for row in verdict["costs"] if row["precision"] != "float32"}
-            expected[out.name] = {"prompt": PROMPT, "ids": ids, "files": {
-                file: {"new": tokens, "text": tokenizer.decode(tokens, skip_special_tokens=False)}
+            kinds = {row["file"].removeprefix("onnx/"): row["precision"] for row in verdict["costs"]}
+            new |= {file: spoken(out, kind) for file, kind in kinds.items() if kind != "float32"}
+            read_ids = tokenizer.encode(READ, add_special_tokens=False).ids
+            expected[out.name] = {"prompt": PROMPT, "ids": ids, "read": READ, "read_ids": read_ids, "files": {
+                file: {"new": tokens, "text": tokenizer.decode(tokens, skip_special_tokens=False),
+                       "logits": logits(out, kinds[file], read_ids)}
                 for file, tokens in new.items()}}
     (folder / "expected.json").write_text(json.dumps(expected, indent=1))
 

@@ -33,6 +33,8 @@ FORMS: dict[str, tuple[dict, str]] = {
     "llama": ({"family": "llama"}, "gpt-2"),
     "llama3": ({"family": "llama", "rope_scaling": "llama3", "rope_factor": 8.0, "rope_original_context": 16,
                 "rope_theta": 100.0}, "llama-bpe"),
+    "llama-yarn": ({"family": "llama", "rope_scaling": "yarn", "rope_factor": 4.0, "rope_original_context": 24,
+                    "rope_theta": 100.0}, "llama-bpe"),
     "llama-linear": ({"family": "llama", "rope_scaling": "linear", "rope_factor": 4.0, "tied_embeddings": False},
                      "dbrx"),
     "llama-biased": ({"family": "llama", "attention_bias": True, "mlp_bias": True, "num_kv_heads": 1}, "smollm"),

@@ -1,22 +1,23 @@
 """optimum-onnx reads our bundles and writes the same greedy tokens, with padding on the left too.
 
-    VENV_WITH_OPTIMUM/bin/python benchmarks/clients/optimum_client.py FOLDER
+    VENV_WITH_OPTIMUM/bin/python benchmarks/clients/optimum_client.py FOLDER [BUNDLE ...]
 
 FOLDER is what `make.py` made. optimum-onnx 0.1 wants an older transformers than ours: its own environment.
+Exits with 1 unless the tokens are equal, of rounded weights the probabilities close.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import torch
+from checks import Verdict, asked
 from optimum.onnxruntime import ORTModelForCausalLM
 from transformers import AutoTokenizer
 
-folder = Path(sys.argv[1])
-for name, wanted in json.loads((folder / "expected.json").read_text()).items():
+folder, verdict = Path(sys.argv[1]), Verdict()
+for name, wanted in asked(folder, sys.argv[2:]):
     tokenizer = AutoTokenizer.from_pretrained(folder / name)
     for file, text in wanted["files"].items():
         model = ORTModelForCausalLM.from_pretrained(folder / name, subfolder="onnx", file_name=file,
@@ -28,5 +29,9 @@ for name, wanted in json.loads((folder / "expected.json").read_text()).items():
         mask = torch.ones_like(padded)
         mask[0, :3] = 0
         left = model.generate(padded, attention_mask=mask, **settings)[0, padded.shape[1]:].tolist()
-        equal = [sum(a == b for a, b in zip(one, text["new"], strict=False)) for one in (alone, left)]
-        print(f"{name:16} {file:22} {equal[0]} of {len(text['new'])} tokens equal, padded on the left {equal[1]}")
+        verdict.tell(name, file, alone, text["new"])
+        verdict.tell(name, file, left, text["new"], ", padded on the left")
+        read = torch.tensor([wanted["read_ids"]])
+        logits = model(input_ids=read, attention_mask=torch.ones_like(read)).logits[0]
+        verdict.near(name, file, logits.tolist(), text["logits"])
+verdict.end()

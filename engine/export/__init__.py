@@ -47,8 +47,8 @@ class ExportConfig(Config):
 
     checkpoint: Literal["best", "last"] = setting("best", "Checkpoint to export: lowest validation loss, or newest")
     target: Literal["native", "portable"] = setting(
-        "native", "Operators of the graph: native ones of onnxruntime, which are fastest, or portable ones, which "
-                  "every runtime of ONNX opset 24 has")
+        "native", "Operators of the graph: native ones of onnxruntime, which are fastest and in its builds for Node "
+                  "and browsers too, or portable ones, which every runtime of ONNX opset 24 has")
     precisions: tuple[Precision, ...] = setting(
         (), "Smaller forms that go into the bundle beside float32, each with its cost measured")
     gguf: tuple[Literal["f32", "f16", "q8_0", "q4_0"], ...] = setting(

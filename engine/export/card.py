@@ -27,12 +27,11 @@ def card(config: ModelConfig, facts: Mapping[str, Any]) -> str:
     """
     recipe, parity = facts.get("recipe") or {}, facts["parity"]
     name, licence = str(facts["name"]), " ".join(str(facts.get("licence") or "").split())
-    count = estimate.parameters(config)
+    count, published = estimate.parameters(config), "published" in (facts.get("lineage") or {})
     parts = [
-        _front_matter(licence),
+        _front_matter(licence, published),
         f"# {_safe(name)}",
-        f"A {config.family} language model of {_short(count)} parameters, trained from scratch. It continues a text; "
-        "it was taught neither to follow instructions nor to hold a conversation.",
+        _what(config, count, facts.get("lineage") or {}),
         _section("Size", _table([
             ("parameters", f"{count:,}"), ("layers", config.num_layers), ("width", config.hidden_size),
             ("heads (key-value heads)", f"{config.num_heads} ({config.num_kv_heads})"),
@@ -48,7 +47,7 @@ def card(config: ModelConfig, facts: Mapping[str, Any]) -> str:
         _section("Use", _use(name, config, str(facts.get("target", "native")))),
         _section("Licence", _safe(licence) if licence else "None was given: ask whoever made this model before you use "
                  "it for more than looking at it. The texts that it was trained on have licences of their own."),
-        _section("Limits", LIMITS),
+        _section("Limits", PUBLISHED_LIMITS if published else LIMITS),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -61,14 +60,29 @@ LIMITS = """\
 - It has seen no text but that of its corpus, so other languages, subjects and code come out as noise."""
 
 
-def _front_matter(licence: str) -> str:
+PUBLISHED_LIMITS = """\
+- They are those that its makers tell of. The figures above compare forms of it with one another and say nothing of how
+  good or safe its texts are."""
+LINEAGE = ("published", "dataset", "tokens", "run", "checkpoint")
+
+
+def _front_matter(licence: str, published: bool = False) -> str:
     values: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation",
-                              "tags": ["onnx", "text-generation", "from-scratch"]}
+                              "tags": ["onnx", "text-generation", *([] if published else ["from-scratch"])]}
     if re.fullmatch(r"[a-z0-9]+([.-][a-z0-9]+)*", licence):
         values["license"] = licence
     elif licence:
         values |= {"license": "other", "license_name": licence}
     return "---\n" + yaml.safe_dump(values, sort_keys=False, allow_unicode=True).rstrip() + "\n---"
+
+
+def _what(config: ModelConfig, count: int, lineage: Mapping[str, Any]) -> str:
+    begun = f"A {config.family} language model of {_short(count)} parameters, "
+    if "published" in lineage:
+        return (f"{begun}made by others and published as {_safe(str(lineage['published']))}. What it was trained on "
+                "and what it is good for is told there; here it was brought into another form.")
+    return (f"{begun}trained from scratch. It continues a text; it was taught neither to follow instructions nor to "
+            "hold a conversation.")
 
 
 def _data(recipe: Mapping[str, Any], lineage: Mapping[str, Any]) -> str:
@@ -77,7 +91,7 @@ def _data(recipe: Mapping[str, Any], lineage: Mapping[str, Any]) -> str:
     rows = [("source", PurePath(str(source.get("path", ""))).name) for source in corpus.get("sources", ())]
     steps = [step.get("kind", "") if isinstance(step, dict) else str(step) for step in corpus.get("steps", ())]
     rows += [("curated by", ", ".join(steps))] if steps else []
-    rows += [(noun, lineage[noun]) for noun in ("dataset", "tokens", "run", "checkpoint") if noun in lineage]
+    rows += [(noun, lineage[noun]) for noun in LINEAGE if noun in lineage]
     return _table(rows)
 
 

@@ -18,7 +18,7 @@ from engine.config import UserError
 from engine.export.gguf_vocabulary import Vocabulary, vocabulary
 from engine.inference.chat import template_of
 from engine.model import ModelConfig
-from engine.model.rope import stretch
+from engine.model.rope import amplitude, stretch
 
 _NAMES = {
     "embedding": "token_embd", "positions": "position_embd", "norm": "output_norm", "head": "output",
@@ -28,6 +28,7 @@ _NAMES = {
 }
 _FILE_TYPES = {"f32": "ALL_F32", "f16": "MOSTLY_F16", "q8_0": "MOSTLY_Q8_0", "q4_0": "MOSTLY_Q4_0"}
 BLOCK = 32      # weights that share one scale in Q8_0 and Q4_0
+AS_TENSOR = ("llama3", "yarn")      # RoPE that is stretched by a tensor of factors
 LAST = ("token_embd.weight", "output.weight")
 
 
@@ -76,7 +77,7 @@ def tensors(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Iterator[
         if config.family == "llama" and part in ("attention.query", "attention.key"):
             array = _side_by_side(array, config.num_heads if part == "attention.query" else config.num_kv_heads)
         yield f"{prefix}{_NAMES[part]}.{kind}", array
-    if config.rope_scaling == "llama3":
+    if config.rope_scaling in AS_TENSOR:
         factors = stretch(config)
         assert factors is not None
         yield "rope_freqs.weight", 1 / factors
@@ -90,8 +91,8 @@ def _side_by_side(array: np.ndarray, heads: int) -> np.ndarray:
 
 def _computed(config: ModelConfig) -> None:
     """Refuse what llama.cpp's Qwen3 leaves out; its Llama has all that ours has."""
-    if config.family == "qwen3" and (config.attention_bias or config.rope_scaling == "llama3"):
-        what = "biases in its attention" if config.attention_bias else "RoPE stretched as in Llama 3"
+    if config.family == "qwen3" and (config.attention_bias or config.rope_scaling in AS_TENSOR):
+        what = "biases in its attention" if config.attention_bias else "RoPE stretched by a tensor"
         raise UserError(f"No GGUF file was made, because llama.cpp's qwen3 has no {what}, which this model has; use "
                         "the ONNX files.", where="export.gguf")
 
@@ -152,6 +153,8 @@ def _add_shape(gguf: Any, writer: Any, config: ModelConfig) -> None:
     if config.rope_scaling == "linear":
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(config.rope_factor)
+    if config.rope_scaling == "yarn":   # its own words for YaRN leave the frequencies to each version's arithmetic
+        writer.add_rope_scaling_attn_factors(amplitude(config))
 
 
 def _add_words(writer: Any, words: Vocabulary, template: str) -> None:

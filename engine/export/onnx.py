@@ -25,7 +25,7 @@ from engine.export.graph import CONTRIB, FLOAT, INT32, INT64, Graph
 from engine.export.heads import kernel_size, norm_eps, widen
 from engine.export.matrices import Matrices
 from engine.model import ModelConfig
-from engine.model.rope import stretch
+from engine.model.rope import amplitude, stretch
 
 HIDDEN = -1e9   # finite: a row of pads alone must not become NaN, which would leak through the values
 
@@ -241,4 +241,5 @@ def rope(config: ModelConfig, size: int) -> tuple[np.ndarray, np.ndarray]:
     if (factors := stretch(config)) is not None:
         frequency[:len(pairs)] *= factors
     angles = np.outer(np.arange(config.context_length, dtype=np.float32), frequency)
-    return np.cos(angles), np.sin(angles)
+    size_of_both = np.float32(amplitude(config))
+    return np.cos(angles) * size_of_both, np.sin(angles) * size_of_both

@@ -62,15 +62,17 @@ class ModelConfig(Config):
                               advanced=True)
     position: Literal["rope", "learned"] = setting("rope", "How a token knows its place", advanced=True)
     rope_theta: float = setting(10_000.0, "Base of RoPE's wavelengths", gt=1, le=1e12, advanced=True)
-    rope_scaling: Literal["none", "linear", "llama3"] = setting(
+    rope_scaling: Literal["none", "linear", "llama3", "yarn"] = setting(
         "none", "How RoPE was stretched over a longer context than the model was first trained on", advanced=True)
     rope_factor: float = setting(1.0, "How many times RoPE's slow waves are longer", ge=1, le=4096, advanced=True)
-    rope_original_context: int = setting(8192, "Context that the model was first trained on; of llama3 scaling", ge=8,
+    rope_original_context: int = setting(8192, "Context that the model was first trained on; of llama3 and yarn", ge=8,
                                          le=1_048_576, unit="tokens", advanced=True)
-    rope_low_waves: float = setting(1.0, "Waves with fewer turns in that context are stretched; of llama3 scaling",
+    rope_low_waves: float = setting(1.0, "Waves with fewer turns in that context are stretched; of llama3 and yarn",
                                     gt=0, le=1024, advanced=True)
-    rope_high_waves: float = setting(4.0, "Waves with more turns are not stretched; of llama3 scaling", gt=0, le=1024,
-                                     advanced=True)
+    rope_high_waves: float = setting(4.0, "Waves with more turns are not stretched; of llama3 and yarn (there 32)",
+                                     gt=0, le=1024, advanced=True)
+    rope_attention_factor: float = setting(0.0, "What RoPE's cosines and sines are multiplied by; of yarn, where 0 "
+                                                "takes 0.1 ln(rope_factor) + 1", ge=0, le=100, advanced=True)
     mlp: Literal["swiglu", "gelu"] = setting("swiglu", "Kind of MLP", advanced=True)
     qk_norm: bool = setting(False, "Whether queries and keys are normalised in each head", advanced=True)
     attention_bias: bool = setting(False, "Whether the attention's projections add a bias", advanced=True)
@@ -96,9 +98,12 @@ class ModelConfig(Config):
                                         f"choose {_divisors(heads)}")
         if self.position == "rope" and self.head_size % 2:
             raise wrong("head_size", f"is {self.head_size}, and RoPE turns pairs; choose an even number")
-        if self.rope_scaling == "llama3" and self.rope_low_waves >= self.rope_high_waves:
+        if self.rope_scaling in ("llama3", "yarn") and self.rope_low_waves >= self.rope_high_waves:
             raise wrong("rope_high_waves", f"is {self.rope_high_waves:g}; it must be more than rope_low_waves "
                                            f"{self.rope_low_waves:g}")
+        if self.rope_attention_factor and self.rope_scaling != "yarn":
+            raise wrong("rope_attention_factor", f"is {self.rope_attention_factor:g}, which only yarn has; leave it "
+                                                 "out or choose rope_scaling yarn")
         if self.rope_scaling != "none" and self.position != "rope":
             raise wrong("rope_scaling", f"is {self.rope_scaling}, but a {self.family} model has no RoPE; "
                                         "choose another family or none")
@@ -125,7 +130,7 @@ class ModelConfig(Config):
 
 
 UNSTRETCHED = {"rope_scaling": "none", "rope_factor": 1.0, "rope_original_context": 8192, "rope_low_waves": 1.0,
-               "rope_high_waves": 4.0}
+               "rope_high_waves": 4.0, "rope_attention_factor": 0.0}
 """What no size changes: models of one's own are trained on the context that they have."""
 
 FREE = {("llama", "attention_bias"), ("llama", "mlp_bias"), ("qwen3", "attention_bias"),
@@ -146,11 +151,12 @@ def preset(family: str, size: str, given: dict[str, Any]) -> dict[str, Any]:
     # Where the heads don't fill the width, head_size has no default, so that it is written out and read back.
     head_size = {} if width % heads else {"head_size": width // heads}
     gelu = FAMILIES[family]["mlp"] == "gelu"
+    turns = {"rope_high_waves": 32.0} if given.get("rope_scaling") == "yarn" else {}
     return {
         **FAMILIES[family],
         "num_layers": layers, "hidden_size": width, "num_heads": heads,
         "num_kv_heads": heads if family == "gpt2" else kv_heads,
-        **UNSTRETCHED, **head_size, "context_length": context, "tied_embeddings": tied, "dropout": 0.0,
+        **UNSTRETCHED, **turns, **head_size, "context_length": context, "tied_embeddings": tied, "dropout": 0.0,
         # 8/3 of the width keeps SwiGLU's three matrices at the parameters of GELU's two (Shazeer 2020).
         "intermediate_size": 4 * width if gelu else -(-8 * width // 3 // 32) * 32,
     }

@@ -51,8 +51,10 @@ def norm(config: ModelConfig, size: int) -> nn.Module:
     return RMSNorm(size, config.norm_eps)
 
 
-def angles(positions: Tensor, head_size: int, theta: float, stretch: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def angles(positions: Tensor, head_size: int, theta: float, stretch: Tensor | None = None,
+           amplitude: float = 1.0) -> tuple[Tensor, Tensor]:
     """Cosine and sine of RoPE's angles (Su et al. 2021): pair i turns by position / theta^(2i/s) * stretch_i.
+    Both are multiplied by `amplitude`.
 
     `positions` (B, T), a batch of 1 for all rows -> two tensors (B, 1, T, s/2), float32 whatever the
     precision of the model, since bf16 cannot tell position 257 from 258.
@@ -62,7 +64,9 @@ def angles(positions: Tensor, head_size: int, theta: float, stretch: Tensor | No
     if stretch is not None:
         frequency = frequency * stretch
     turn = positions[:, None, :, None].float() * frequency                                       # (B, 1, T, s/2)
-    return turn.cos(), turn.sin()
+    if amplitude == 1:
+        return turn.cos(), turn.sin()
+    return turn.cos() * amplitude, turn.sin() * amplitude
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

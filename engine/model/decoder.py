@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from engine.config import UserError
 from engine.model import ModelConfig
 from engine.model.blocks import Block, Cache, angles, norm
-from engine.model.rope import stretch
+from engine.model.rope import amplitude, stretch
 
 __all__ = ["Cache", "Decoder"]
 
@@ -31,6 +31,7 @@ class Decoder(nn.Module):
         self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
         found = stretch(config)
         self.stretch = None if found is None else found.tolist()    # numbers: a buffer would be saved, or left on meta
+        self.amplitude = amplitude(config)
         learned = config.position == "learned"
         self.positions = nn.Embedding(config.context_length, config.hidden_size) if learned else None
         self.dropout = nn.Dropout(config.dropout)
@@ -85,7 +86,7 @@ class Decoder(nn.Module):
             x = x + self.positions(position_ids)
         else:
             factors = None if self.stretch is None else torch.tensor(self.stretch, device=x.device)
-            turn = angles(position_ids, self.config.head_size, self.config.rope_theta, factors)
+            turn = angles(position_ids, self.config.head_size, self.config.rope_theta, factors, self.amplitude)
         mask = _mask(attention_mask, past, new, input_ids.device) if documents is None else _within(documents)
         x = self.dropout(x)
         for number, block in enumerate(self.blocks):

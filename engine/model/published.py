@@ -10,6 +10,7 @@ from typing import Any
 from engine import files
 from engine.config import UserError, read
 from engine.model import SIZES, ModelConfig
+from engine.model.rope import yarn_attention
 
 CLASSES = {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM", "gpt2": "GPT2LMHeadModel"}
 """The class of transformers that each family is."""
@@ -51,6 +52,10 @@ def _rope_words(config: ModelConfig) -> dict[str, Any]:
     scaling: dict[str, Any] = {"rope_type": "default"}
     if config.rope_scaling != "none":
         scaling = {"rope_type": config.rope_scaling, "factor": config.rope_factor}
+    if config.rope_scaling == "yarn":
+        scaling |= {"beta_slow": config.rope_low_waves, "beta_fast": config.rope_high_waves,
+                    "original_max_position_embeddings": config.rope_original_context}
+        scaling |= {"attention_factor": config.rope_attention_factor} if config.rope_attention_factor else {}
     if config.rope_scaling == "llama3":
         scaling |= {"low_freq_factor": config.rope_low_waves, "high_freq_factor": config.rope_high_waves,
                     "original_max_position_embeddings": config.rope_original_context}
@@ -91,7 +96,7 @@ def _llama(path: Path, family: str, values: dict[str, Any]) -> dict[str, Any]:
     kv_heads = values.get("num_key_value_heads", 32 if family == "qwen3" else heads) or heads
     numbers = {
         "vocab_size": _stated(path, values, "vocab_size"),
-        "context_length": _window(values, context), **_scaling(path, rope),
+        "context_length": _window(values, _stretched(rope, context)), **_scaling(path, rope, context),
         "num_layers": _whole(path, "num_hidden_layers", values), "hidden_size": width,
         "num_heads": heads, "num_kv_heads": kv_heads,
         "head_size": values.get("head_dim") or own_head,
@@ -110,7 +115,7 @@ def _rope(values: dict[str, Any]) -> dict[str, Any]:
     return {**found, "rope_type": found.get("rope_type", found.get("type", "default"))}
 
 
-def _scaling(path: Path, rope: dict[str, Any]) -> dict[str, Any]:
+def _scaling(path: Path, rope: dict[str, Any], context: Any) -> dict[str, Any]:
     """Within the context that it was trained on, dynamic scaling changes nothing, and our contexts end there."""
     if rope["rope_type"] in ("default", "dynamic"):
         return {}
@@ -119,7 +124,28 @@ def _scaling(path: Path, rope: dict[str, Any]) -> dict[str, Any]:
         found |= {"rope_original_context": _stated(path, rope, "original_max_position_embeddings"),
                   "rope_low_waves": _stated(path, rope, "low_freq_factor"),
                   "rope_high_waves": _stated(path, rope, "high_freq_factor")}
+    if rope["rope_type"] == "yarn":
+        found |= _yarn(rope, context)
     return found
+
+
+def _yarn(rope: dict[str, Any], context: Any) -> dict[str, Any]:
+    """YaRN's words; what is left out, or 0, means what the paper takes."""
+    factor, scales = rope["factor"], [rope.get("mscale"), rope.get("mscale_all_dim")]
+    attention = rope.get("attention_factor") or 0.0
+    if not attention and all(isinstance(number, int | float) and number for number in [factor, *scales]):
+        attention = yarn_attention(factor, scales[0]) / yarn_attention(factor, scales[1])     # of DeepSeek
+    return {"rope_original_context": rope.get("original_max_position_embeddings") or context,
+            "rope_low_waves": rope.get("beta_slow") or 1.0, "rope_high_waves": rope.get("beta_fast") or 32.0,
+            "rope_attention_factor": attention}
+
+
+def _stretched(rope: dict[str, Any], context: Any) -> Any:
+    """Files that YaRN was written into by hand, as Qwen2.5's authors advise, still state the context before it."""
+    numbers = [context, rope.get("factor"), rope.get("original_max_position_embeddings")]
+    if rope["rope_type"] != "yarn" or not all(isinstance(number, int | float) for number in numbers):
+        return context
+    return max(context, int(numbers[1] * numbers[2]))
 
 
 def _window(values: dict[str, Any], context: Any) -> Any:
@@ -167,7 +193,8 @@ def _only_what_we_compute(path: Path, family: str, values: dict[str, Any]) -> No
     # Inside its window, which ends the context here, sliding attention is the whole.
     whole = {"full_attention"} | ({"sliding_attention"} if values.get("model_type") == "mistral" else set())
     asked: dict[str, tuple[Any, tuple[Any, ...]]] = {
-        "rope_type": (rope_type, ("default", "linear", "dynamic", "llama3")),
+        "rope_type": (rope_type, ("default", "linear", "dynamic", "llama3", "yarn")),
+        "truncate": (_rope(values).get("truncate", True), (True,)),
         "partial_rotary_factor": (values.get("partial_rotary_factor", _rope(values).get("partial_rotary_factor", 1.0)),
                                   (1.0,)),
         "activation": (activation, ("gelu_new", "gelu_pytorch_tanh") if family == "gpt2" else ("silu", "swish")),

@@ -177,6 +177,14 @@ def tidy(run: Run, keep_last: int, keep_every: int = 0) -> Path | None:
     return chosen
 
 
+def seal(folder: Path, *, step: int, tokens: int, val_loss: float | None) -> None:
+    """Write meta.json, last, into a folder that holds all else of a checkpoint."""
+    listed = {str(path.relative_to(folder)): {"bytes": path.stat().st_size, "xxh3": checksum(path)}
+              for path in sorted(folder.rglob("*")) if path.is_file()}
+    told = {"step": step, "tokens": tokens, "val_loss": val_loss, "files": listed}
+    files.write_json(folder / META, {**told, "xxh3": digest(told)})
+
+
 def digest(value: Any) -> str:
     return xxhash.xxh3_128_hexdigest(json.dumps(value, sort_keys=True).encode())
 

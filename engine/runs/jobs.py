@@ -33,6 +33,14 @@ def probe(worker: Worker, recipe: Recipe) -> Recipe:
     return recipe
 
 
+@JOBS.add("import")
+def bring_in(worker: Worker, recipe: Recipe) -> Recipe:
+    from engine.runs.imported import bring_in as take
+
+    take(worker, recipe)
+    return recipe
+
+
 @JOBS.add("curate")
 def curate(worker: Worker, recipe: Recipe) -> Recipe:
     _dataset(worker, recipe)
@@ -79,10 +87,12 @@ def export(worker: Worker, recipe: Recipe) -> Recipe:
     source = _source(worker, recipe)
     lineage = {**source.made(), "run": source.name}
     evaluation = source.path / "evaluation.json"
+    asked = recipe.export if recipe.export.licence else recipe.export.replace(licence=lineage.get("licence", ""))
     bundle, parity = make(
-        _checkpoint(worker, recipe, recipe.export.checkpoint), recipe.export,
+        _checkpoint(worker, recipe, recipe.export.checkpoint), asked,
         worker.workspace.place("bundles") / source.name, worker.progress,
-        facts={"recipe": recipe.dump(), "lineage": lineage,
+        # A published model was made by a recipe that nobody told.
+        facts={"recipe": {} if "published" in lineage else recipe.dump(), "lineage": lineage,
                "evaluation": files.read_json(evaluation) if evaluation.exists() else {},
                "energy": account(source.rows("metrics")[0], source.rows("events")[0])},
         held_out=worker.workspace.path / lineage["tokens"] if "tokens" in lineage else None,
@@ -233,8 +243,8 @@ def _checkpoint(worker: Worker, recipe: Recipe, which: str) -> Path:
 
 def _source(worker: Worker, recipe: Recipe) -> Run:
     """The run whose checkpoint is looked at: the one that the recipe names, or this one."""
-    trains = "train" in recipe.jobs
-    return find(recipe.from_run, worker.workspace) if recipe.from_run and not trains else worker.run
+    own = {"train", "import"} & set(recipe.jobs)
+    return find(recipe.from_run, worker.workspace) if recipe.from_run and not own else worker.run
 
 
 def _with_places(worker: Worker, recipe: Recipe) -> Recipe:

@@ -22,7 +22,7 @@ from engine import files, hardware
 from engine.config import UserError
 from engine.model import pretrained
 from engine.optim.averages import evaluated
-from engine.runs.checkpoint import META, OPTIMIZER, POSITION, WEIGHTS, Position, checksum, digest, tidy
+from engine.runs.checkpoint import OPTIMIZER, POSITION, WEIGHTS, Position, seal, tidy
 from engine.runs.folder import Run
 
 if TYPE_CHECKING:
@@ -93,10 +93,7 @@ def write(run: Run, content: Content, tokenizer: Path, keep_last: int, keep_ever
             _write_tensors(made / WEIGHTS, content.trained)
         _write_tensors(made / OPTIMIZER, content.optimizer)
         files.write_json(made / POSITION, {**asdict(position), "optimizer": content.plain})
-        listed = {str(path.relative_to(made)): {"bytes": path.stat().st_size, "xxh3": checksum(path)}
-                  for path in sorted(made.rglob("*")) if path.is_file()}
-        told = {"step": position.step, "tokens": position.tokens, "val_loss": content.val_loss, "files": listed}
-        files.write_json(made / META, {**told, "xxh3": digest(told)})
+        seal(made, step=position.step, tokens=position.tokens, val_loss=content.val_loss)
     return folder, tidy(run, keep_last, keep_every) == folder
 
 

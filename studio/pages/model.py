@@ -14,6 +14,7 @@ from studio import figures
 from studio.forms import Form
 from studio.layout import picture, split, stack
 from studio.page import Page
+from studio.published_card import PublishedCard
 from studio.texts import Text, legend, percent
 from studio.views import banner, card, join, number, size, tiles, txt
 
@@ -38,7 +39,7 @@ class Model(Page):
                     line="Family and size fill in every number; each can be changed by itself.")
         where = card(self.facts, self.areas, self.parts, title="Where the parameters sit")
         memory = card(self.fit, self.bytes, self.words, title="Memory to train")
-        return split([form], [stack(where, memory)])
+        return split([form, PublishedCard(self.session)], [stack(where, memory)])
 
     def shown(self) -> None:
         self._tell()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -148,6 +149,14 @@ def test_stretched_rope_is_a_tensor_and_a_scale_is_a_number(tmp_path):
     factors = stretch(toy_models.config("llama3", hidden_size=64))
     assert len(set(factors.tolist())) > 2
     assert np.allclose(others["rope_freqs.weight"].data * factors, 1)
+    yarn = tmp_path / "yarn"
+    yarn.mkdir()
+    out, told = made(yarn, "llama-yarn")
+    _, others = published(out / told["files"]["f16"], "llama")
+    assert np.allclose(others["rope_freqs.weight"].data * stretch(toy_models.config("llama-yarn", hidden_size=64)), 1)
+    found = fields(out / told["files"]["f16"])
+    assert found["llama.rope.scaling.attn_factor"] == pytest.approx(0.1 * math.log(4) + 1)
+    assert "llama.rope.scaling.type" not in found, "which would let llama.cpp stretch it once more"
     other = tmp_path / "linear"
     other.mkdir()
     out, told = made(other, "llama", rope_scaling="linear", rope_factor=4.0)
@@ -206,6 +215,7 @@ def test_the_rest_of_the_bundle_is_made(tmp_path):
 
 
 @pytest.mark.parametrize("changes", [{"attention_bias": True},
+                                     {"rope_scaling": "yarn", "rope_factor": 4.0, "rope_original_context": 16},
                                      {"rope_scaling": "llama3", "rope_factor": 8.0, "rope_original_context": 16}])
 def test_a_qwen3_that_llama_cpp_does_not_compute_is_refused(tmp_path, changes):
     out, told = made(tmp_path, "qwen3", **changes)

@@ -103,7 +103,7 @@ def test_the_file_is_valid_and_has_the_names_that_clients_look_for(pair):
     assert len(shapes) == 4 + 8
 
 
-@pytest.mark.parametrize("form", ["llama3", "llama-untied-biased", "qwen3-wide-heads", "gpt2"])
+@pytest.mark.parametrize("form", ["llama3", "llama-yarn", "llama-untied-biased", "qwen3-wide-heads", "gpt2"])
 def test_the_portable_graph_is_standard_onnx_and_the_same_model(form, tmp_path):
     model = toy_models.decoder(form)
     save(model, tmp_path)

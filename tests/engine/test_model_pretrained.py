@@ -36,6 +36,19 @@ THEIRS = {
     "llama3": transformers.LlamaConfig(**SHAPE, num_key_value_heads=2, tie_word_embeddings=True, rope_parameters={
         "rope_type": "llama3", "rope_theta": 100.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
         "original_max_position_embeddings": 16}),
+    "llama-yarn": transformers.LlamaConfig(**SHAPE, num_key_value_heads=2, rope_parameters={
+        "rope_type": "yarn", "rope_theta": 100.0, "factor": 4.0, "original_max_position_embeddings": 8}),
+    "llama-yarn-deepseek": transformers.LlamaConfig(**SHAPE, rope_parameters={
+        "rope_type": "yarn", "rope_theta": 300.0, "factor": 4.0, "original_max_position_embeddings": 8,
+        "mscale": 0.7, "mscale_all_dim": 1.0, "beta_fast": 3, "beta_slow": 0.2}),
+    "qwen3-yarn": transformers.Qwen3Config(**SHAPE, num_key_value_heads=2, head_dim=12, rope_parameters={
+        "rope_type": "yarn", "rope_theta": 50.0, "factor": 2.0, "original_max_position_embeddings": 16,
+        "attention_factor": 1.3}),
+    "qwen2-yarn": transformers.Qwen2Config(**SHAPE, num_key_value_heads=2, rope_parameters={
+        "rope_type": "yarn", "rope_theta": 1e4, "factor": 1.5, "original_max_position_embeddings": 20}),
+    "mistral-yarn": transformers.MistralConfig(**SHAPE, num_key_value_heads=2, sliding_window=None, rope_parameters={
+        "rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 8,
+        "beta_fast": 2, "beta_slow": 1}),
     "llama-dynamic": transformers.LlamaConfig(**SHAPE, rope_parameters={
         "rope_type": "dynamic", "rope_theta": 10_000.0, "factor": 2.0}),
     "smollm2": transformers.LlamaConfig(**SHAPE, num_key_value_heads=2, tie_word_embeddings=True, rms_norm_eps=1e-5,
@@ -217,7 +230,10 @@ GATE = "model.layers.1.mlp.gate_proj.weight"
     (lambda f: change_config(f, model_type="mixtral", num_local_experts=8), "which has a mixture of experts"),
     (lambda f: change_config(f, model_type=["llama"]), "describes a model of type"),
     (lambda f: change_config(f, hidden_act="relu"), "sets activation to 'relu'"),
-    (lambda f: change_config(f, rope_parameters={"rope_type": "yarn", "rope_theta": 5e5}), "rope_type to 'yarn'"),
+    (lambda f: change_config(f, rope_parameters={"rope_type": "longrope", "rope_theta": 5e5}),
+     "rope_type to 'longrope'"),
+    (lambda f: change_config(f, rope_parameters={"rope_type": "yarn", "factor": 2.0, "truncate": False}),
+     "truncate to False"),
     (lambda f: change_config(f, rope_parameters={"rope_type": "llama3", "rope_theta": 5e5}), "does not state factor"),
     (lambda f: change_config(f, quantization_config={"bits": 4}), "quantization_config"),
     (lambda f: change_config(f, num_attention_heads="four"), "num_attention_heads as 'four'"),
@@ -288,6 +304,17 @@ def test_what_their_config_leaves_out_means_what_it_means_to_them(tmp_path):
     ours, theirs = config_from(tmp_path), transformers.AutoConfig.from_pretrained(tmp_path)
     assert ours.head_size == theirs.head_dim == 128
     assert ours.num_kv_heads == theirs.num_key_value_heads
+
+
+def test_yarn_written_into_a_file_by_hand_makes_the_context_longer(tmp_path):
+    stated = {"model_type": "qwen2", "vocab_size": 90, "hidden_size": 64, "intermediate_size": 96,
+              "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 64}
+    yarn = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+    files.write_json(tmp_path / "config.json", {**stated, "rope_scaling": yarn})
+    ours = config_from(tmp_path)
+    assert (ours.context_length, ours.rope_scaling, ours.rope_high_waves) == (256, "yarn", 32)
+    files.write_json(tmp_path / "config.json", {**stated, "rope_scaling": {"type": "yarn", "factor": 4.0}})
+    assert config_from(tmp_path).context_length == 64
 
 
 @torch.no_grad()

@@ -15,6 +15,8 @@ FORMS = {
     "llama-multi-query": {"family": "llama", "num_kv_heads": 1, "rope_theta": 500_000.0, "norm_eps": 1e-6},
     "llama3": {"family": "llama", "rope_scaling": "llama3", "rope_factor": 8.0, "rope_original_context": 16,
                "rope_theta": 100.0},
+    "llama-yarn": {"family": "llama", "rope_scaling": "yarn", "rope_factor": 4.0, "rope_original_context": 8,
+                   "rope_theta": 100.0, "rope_high_waves": 2.0, "rope_low_waves": 0.25},
     "qwen3": {"family": "qwen3"},
     "qwen3-wide-heads": {"family": "qwen3", "head_size": 20, "tied_embeddings": False, "attention_bias": True},
     "gpt2": {"family": "gpt2"},
