@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from engine.export import card as of
 from engine.model import ModelConfig, estimate
 
@@ -23,10 +21,9 @@ def card(config: ModelConfig, labels: Sequence[str], facts: Mapping[str, Any]) -
     count, parity = estimate.parameters(config) + len(labels) * config.hidden_size, facts["parity"]
     gives = "one score; of two texts, the one that scores more is preferred" if len(labels) == 1 else (
         f"a number for each of {len(labels)} labels; the largest is its answer")
-    values = {"library_name": "transformers", "pipeline_tag": parity["task"], "tags": ["onnx", parity["task"]],
-              **({"license": "other", "license_name": licence} if licence else {})}
     parts = [
-        "---\n" + yaml.safe_dump(values, sort_keys=False, allow_unicode=True).rstrip() + "\n---",
+        of._matter({"library_name": "transformers", "pipeline_tag": parity["task"], "tags": ["onnx", parity["task"]],
+                    **of._licence(licence)}),
         f"# {of._safe(name)}",
         f"A {config.family} model of {of._short(count)} parameters that reads a text and gives {gives}. It writes "
         "nothing.",

@@ -98,7 +98,7 @@ def test_the_folder_holds_all_and_transformers_gives_the_same_scores(bundle):
     assert model.labels == ("score",)
     assert np.allclose(model.score(texts), expected, atol=1e-4)
     front = yaml.safe_load((bundle / "README.md").read_text().split("---")[1])
-    assert front["pipeline_tag"] == "text-classification"
+    assert (front["pipeline_tag"], front["license"]) == ("text-classification", "mit")
 
 
 def test_each_precision_has_its_cost(bundle):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-import toy_scorer
 import torch
+import toy_scorer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from engine import files, runs
