@@ -16,7 +16,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from engine import files, inference
 from engine.config import UserError
-from engine.export import ExportConfig, onnx, score_cost
+from engine.export import ExportConfig, onnx, preview, score_cost
 from engine.export.bundle import export
 from engine.export.pairs import made_pairs
 from engine.export.score_parity import compare
@@ -144,6 +144,14 @@ def test_given_pairs_are_read_and_told(tmp_path):
                              "onnxruntime": float((scores[:2] > scores[2:]).mean()), "left_out": 1}
     assert told["decisions_equal"] == told["decisions"] == 2
     assert "of the 2 pairs that were given" in (made / "README.md").read_text()
+
+
+def test_a_checkpoint_scores_before_it_is_exported(tmp_path):
+    checkpoint = toy_scorer.checkpoint(tmp_path / "checkpoint")
+    preview.speak(checkpoint, tmp_path / "speaks")
+    proven, _ = export(checkpoint, ExportConfig(), tmp_path / "judge")
+    texts = ["kalo mi", "sané"]
+    assert np.array_equal(*(inference.load_scorer(folder).score(texts) for folder in (tmp_path / "speaks", proven)))
 
 
 @pytest.mark.parametrize(("line", "told"), [
