@@ -91,6 +91,7 @@ def export(worker: Worker, recipe: Recipe) -> Recipe:
     from engine.export.bundle import export as make
     from engine.runs.energy import account
 
+    recipe = _with_places(worker, recipe)
     source = _source(worker, recipe)
     lineage = {**source.made(), "run": source.name}
     evaluation = source.path / "evaluation.json"
@@ -257,6 +258,13 @@ def _source(worker: Worker, recipe: Recipe) -> Run:
     """The run whose checkpoint is looked at: the one that the recipe names, or this one."""
     own = {"train", "import"} & set(recipe.jobs)
     return find(recipe.from_run, worker.workspace) if recipe.from_run and not own else worker.run
+
+
+def _with_places(worker: Worker, recipe: Recipe) -> Recipe:
+    """The recipe with the files that its export names as they lie on this machine, if they may be read."""
+    named = {name: path for name in ("adapter", "pairs") if (path := getattr(recipe.export, name))}
+    found = {name: str(worker.workspace.resolve(path)) for name, path in named.items()}
+    return recipe.replace(export={**recipe.export.dump(), **found}) if found else recipe
 
 
 def _relative(worker: Worker, path: Path) -> str:

@@ -24,7 +24,9 @@ FILES = {"model.onnx": "the model, in ONNX", "model_fp16.onnx": "in float16", "m
          "model_quantized.onnx": "in int8_dynamic", "model_q4.onnx": "in int4", "cost.json": "what they cost",
          "tokenizer.json": "its tokenizer", "config.json": "its shape",
          "parity.json": "the proof", "README.md": "its card", "genai_config.json": "for onnxruntime-genai",
-         "generation_config.json": "how it writes by default", ".gguf": "the model, for llama.cpp"}
+         "generation_config.json": "how it writes by default", "model.onnx_adapter": "its adapter, for onnxruntime",
+         "adapter_model.safetensors": "its adapter, for PEFT", "adapter_config.json": "its adapter's settings",
+         ".gguf": "the model, for llama.cpp"}
 
 
 class Export(Page):
@@ -113,13 +115,7 @@ class Export(Page):
         except UserError as error:
             self.verdict.html, self.cases.object = verdict(False, "This bundle has no proof", error.sentence), None
             return
-        same = parity.get("perplexity", {})
-        self.verdict.html = join([_verdict(parity), tiles([
-            ("Largest difference", number(parity["max_difference"])), ("Tolerance", f"{parity['tolerance']:g}"),
-            ("Greedy tokens equal", f"{parity['greedy_tokens_equal']} of {parity['greedy_tokens']}"),
-            (f"Perplexity in PyTorch, {same['text']} tokens" if "text" in same else "Perplexity in PyTorch",
-             number(same.get("pytorch"))),
-            ("Perplexity in onnxruntime", number(same.get("onnxruntime")))]), _refused_gguf(manifest)])
+        self.verdict.html = join([_verdict(parity), tiles(_figures(parity)), _refused_gguf(manifest)])
         self.cases.object = figures.parity(parity["cases"], parity["tolerance"])
         self._show_costs(bundle)
         self.where.html = path(bundle)
@@ -140,6 +136,21 @@ class Export(Page):
 def _verdict(parity: dict[str, Any]) -> Any:
     return verdict(bool(parity["passed"]), "Parity passed: it is the same model" if parity["passed"] else
                    "Parity FAILED: it is not the same model", str(parity["sentence"]))
+
+
+def _figures(parity: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the proof came to: of a model that writes texts, or of one that scores them."""
+    found = [("Largest difference", number(parity["max_difference"])), ("Tolerance", f"{parity['tolerance']:g}")]
+    if "decisions" in parity:
+        pairs = parity.get("pairs", {})
+        found.append(("Decisions equal", f"{parity['decisions_equal']} of {parity['decisions']}"))
+        return found if pairs.get("pytorch") is None else [
+            *found, ("Chosen scores more in PyTorch", f"{pairs['pytorch']:.1%}"),
+            ("Chosen scores more in onnxruntime", f"{pairs['onnxruntime']:.1%}")]
+    same = parity.get("perplexity", {})
+    return [*found, ("Greedy tokens equal", f"{parity['greedy_tokens_equal']} of {parity['greedy_tokens']}"),
+            (f"Perplexity in PyTorch, {same['text']} tokens" if "text" in same else "Perplexity in PyTorch",
+             number(same.get("pytorch"))), ("Perplexity in onnxruntime", number(same.get("onnxruntime")))]
 
 
 def _refused_gguf(manifest: Any) -> Any:
