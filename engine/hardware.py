@@ -119,6 +119,19 @@ def peak_flops(device: str = "cpu", precision: str = "float32", seconds: float =
     return _flops(device, dtype, 8192 if device.startswith("cuda") else 1024, seconds)
 
 
+def memory_bandwidth(seconds: float = 0.5) -> float:
+    """Bytes of main memory that all cores together read in a second: the best pass over an array larger than caches."""
+    import torch
+
+    numbers = torch.ones(min(512 << 20, max(64 << 20, memory()[1] // 8)) // 4)
+    best, until = float("inf"), time.perf_counter() + seconds
+    while best == float("inf") or time.perf_counter() < until:
+        begun = time.perf_counter()
+        numbers.sum()
+        best = min(best, time.perf_counter() - begun)
+    return numbers.numel() * 4 / best
+
+
 def keep_freed_memory() -> bool:
     """Let glibc keep what tensors free, instead of giving it to the kernel and faulting it in again each step.
 

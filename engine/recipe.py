@@ -16,6 +16,7 @@ from engine.config import Config, UserError, problems, read, setting, wrong
 from engine.corpus import CorpusConfig
 from engine.evaluate import EvaluateConfig
 from engine.export import ExportConfig
+from engine.export.benchmark import BenchmarkConfig
 from engine.model import ModelConfig
 from engine.model.shapes import shapes
 from engine.optim import LrRange, Optimizer, Schedule
@@ -26,8 +27,8 @@ from engine.tokens import TokensConfig
 from engine.workspace import ASSETS
 
 JOBS = ("curate", "tokenize", "train", "evaluate", "export")
-ORDER = ("probe", *JOBS, "lr_range", "sweep")
-Job = Literal["probe", "curate", "tokenize", "train", "evaluate", "export", "lr_range", "sweep"]
+ORDER = ("probe", *JOBS, "benchmark", "lr_range", "sweep")
+Job = Literal["probe", "curate", "tokenize", "train", "evaluate", "export", "benchmark", "lr_range", "sweep"]
 
 
 class Recipe(Config):
@@ -49,6 +50,7 @@ class Recipe(Config):
     train: TrainConfig = setting(TrainConfig(), "Training")
     evaluate: EvaluateConfig = setting(EvaluateConfig(), "Evaluation")
     export: ExportConfig = setting(ExportConfig(), "Export")
+    benchmark: BenchmarkConfig = setting(BenchmarkConfig(), "Benchmark: the speed of a bundle")
 
     @model_validator(mode="before")
     @classmethod

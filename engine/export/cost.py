@@ -15,6 +15,7 @@ import numpy as np
 from engine.export import Precision
 from engine.export.held_out import HeldOut
 from engine.export.parity import GREEDY_TOKENS, Client, Refused
+from engine.inference.bundle import size_of
 from engine.inference.session import Session
 from engine.inference.speed import speeds
 from engine.progress import Progress, silent
@@ -51,7 +52,7 @@ def measure(onnx: Path, precisions: Sequence[Precision], text: HeldOut | None,
         name = precision.kind if precision else "float32"
         progress(number, len(precisions) + 2, f"measuring the cost of {name}")
         path = onnx / (precision.file if precision else "model.onnx")
-        row: dict[str, Any] = {"precision": name, "file": f"onnx/{path.name}", "bytes": _size(path),
+        row: dict[str, Any] = {"precision": name, "file": f"onnx/{path.name}", "bytes": size_of(path),
                                "tokens": text.rows[:, 1:].size, "text": told}
         try:
             row |= _against(baseline, Client(path), text) if precision else _against(baseline, baseline, text)
@@ -67,15 +68,11 @@ def measure(onnx: Path, precisions: Sequence[Precision], text: HeldOut | None,
     progress(len(precisions) + 1, len(precisions) + 2, "measuring the speed")
     whole = [row for row in found if row["passed"]]
     longest = text.rows.shape[1]
-    prompt, new = max(1, min(128, longest // 2)), max(1, min(SPEED_TOKENS, longest // 2))
+    prompt, new = max(1, min(128, longest // 2)), max(2, min(SPEED_TOKENS, longest // 2))
     measured = speeds({row["precision"]: Session(onnx.parent / row["file"]) for row in whole}, prompt, new)
     for row in whole:
         row |= measured[row["precision"]]
     return found
-
-
-def _size(path: Path) -> int:
-    return sum(part.stat().st_size for part in (path, path.with_name(path.name + "_data")) if part.exists())
 
 
 def _against(baseline: Client, client: Client, text: HeldOut) -> dict[str, Any]:

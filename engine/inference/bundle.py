@@ -89,3 +89,8 @@ def context_length(folder: Path, config: dict[str, Any]) -> int:
         raise UserError(f"{folder / 'config.json'} does not say how long the model's context is; "
                         "export the bundle again.", where=str(folder / "config.json"))
     return found
+
+
+def size_of(graph: Path) -> int:
+    """Bytes of a graph's file, and of the weights that lie beside it."""
+    return sum(part.stat().st_size for part in (graph, graph.with_name(graph.name + "_data")) if part.exists())
