@@ -133,7 +133,8 @@ def table(found: Mapping[str, Any]) -> Markup:
                 for place, (name, (_, words)) in enumerate(zip(heads(BASE), HEADS, strict=True)))
     body = join(txt("<tr>{}</tr>", join(txt('<td class="{}">{}</td>', "num" if place else "", text)
                                         for place, text in enumerate(cells(row, rows, BASE)))) for row in rows)
-    below = join(txt('<p class="more">{}</p>', sentence) for sentence in [*notes(found), age(found["measured"])])
+    below = join(txt('<p class="more">{}</p>', sentence) for sentence in (
+        *notes(found), f"Measured {age(found['measured'])}."))
     return join([txt('<div class="scroll"><table><tr>{}</tr>{}</table></div>', head, body), below])
 
 

@@ -47,7 +47,7 @@ def benchmark(worker: Worker, recipe: Recipe) -> Recipe:
     if not asked.bundle and not made:
         raise UserError("benchmark.bundle is empty; name the bundle whose speed is to be measured.",
                         where="benchmark.bundle")
-    bundle = worker.workspace.find("bundles", asked.bundle) if asked.bundle else worker.workspace.path / made
+    bundle = worker.workspace.find("bundles", asked.bundle) if asked.bundle else worker.workspace.path / str(made)
     facts = hardware.describe()
     machine = {**{name: facts[name] for name in MACHINE}, "memory_bandwidth": hardware.memory_bandwidth()}
     measure(bundle, asked, machine, worker.progress)
