@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 
 from engine import files
 from engine.config import UserError
@@ -98,7 +97,6 @@ def export(checkpoint: Path, config: ExportConfig, out: Path, progress: Progress
 def write_graph(model: Decoder, path: Path, config: ExportConfig, precision: Precision | None = None) -> None:
     path.parent.mkdir(exist_ok=True)
     TARGETS[config.target](model.config, _weights(model), precision.matrices() if precision else None).save(path)
-    onnx.checker.check_model(str(path))
 
 
 def _weights(model: Decoder) -> dict[str, np.ndarray]:
