@@ -22,6 +22,7 @@ from engine.runs.history import seen
 from engine.workspace import Workspace
 
 POLL_SECONDS = 0.2
+SPEED_COLUMNS = 112     # of a benchmark's table; a narrower terminal breaks its lines
 
 
 def follow(run: Run, workspace: Workspace) -> int:
@@ -197,10 +198,10 @@ def print_speed(found: dict[str, Any], console: Console) -> None:
     """A benchmark as a table."""
     grid = Grid(box=None, pad_edge=False)
     for place, title in enumerate(speed_table.heads(speed_table.BASE)):
-        grid.add_column(title, justify="right" if place else "left")
+        grid.add_column(title, justify="right" if place else "left", no_wrap=True)
     for row in found["rows"]:
         grid.add_row(*map(escape, speed_table.cells(row, found["rows"], speed_table.BASE)))
-    console.print(grid)
+    console.print(grid, width=max(console.width, SPEED_COLUMNS))
     for sentence in speed_table.notes(found):
         console.print(escape(sentence), soft_wrap=True)
 

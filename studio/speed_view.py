@@ -85,7 +85,7 @@ class Speed:
         self.go.param.update(disabled=active or bool(wrong), description=wrong[0] if wrong else "Start the measurement")
         told: list[Any] = []
         if status is not None and active:
-            told = [progress(status), press("Stop", "stop", sign="stop")]
+            told = [progress(status), txt('<p class="more">{}</p>', press("Stop", "stop", sign="stop"))]
         elif status is not None and status.error:
             told = [banner("error", status.error)]
         self.words.html = join([*told, shell_line(self._command(), self.session.workspace)])

@@ -17,7 +17,7 @@ BASE = "PyTorch, our decoder"   # the row that every benchmark has, whatever is 
 def heads(base: str) -> list[str]:
     """The names of the columns; `base` is the row that the others are multiples of."""
     named = [name for name, _ in HEADS]
-    named[6] = f"decode × {base}"
+    named[6] = f"× {base.partition(',')[0]}"
     return named
 
 
