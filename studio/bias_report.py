@@ -16,7 +16,7 @@ from studio.texts import Text
 from studio.views import empty, join, number, press, tiles, txt
 
 MOST_APART = 12
-NOT_MEASURED = "Bias was not measured with this dataset."
+NOT_MEASURED = "Bias was not measured with this dataset. Set bias to auto or both, and the next curation measures it."
 
 
 class BiasReport(Viewer):

@@ -59,11 +59,15 @@ def _place_words(plot: Any, _: Any) -> None:
     for turn, place in enumerate(sorted(inner, key=lambda place: nodes["x0"][place])):
         x[place] = nodes["x0"][place]
         y[place] = float(tops.max()) + 14 + 34 * (turn % 2)
+    # Ribbons of a few documents among thousands have no height of their own: their words make room for one another.
+    room, below = 17 * (float(tops.max()) + 88) / figure.height, -float("inf")
+    for place in sorted(set(range(len(x))) - set(inner), key=lambda place: y[place]):
+        y[place] = below = max(y[place], below + room)
     words.data = {**words.data, "x": x, "y": y}
     plot.handles["text_1_glyph"].update(text_color=QUIET, text_font=FONT)
     plot.handles["scatter_1_glyph"].update(fill_alpha=0, line_alpha=0)
     plot.handles["x_range"].update(start=-10, end=1.7 * last)
-    plot.handles["y_range"].update(start=-12, end=float(tops.max()) + 76)
+    plot.handles["y_range"].update(start=min(y) - room, end=float(tops.max()) + 76)
 
 
 def _named(names: list[str]) -> list[str]:

@@ -46,9 +46,8 @@ class Field:
         self.wrong = False
         self._quiet = False
         self.widget = self._widget()
-        self.reset = pmui.IconButton(icon="undo", size="small", description="Back to the default", visible=False,
-                                     margin=(2, 0, 0, 2), on_click=lambda *_: self._reset())
-        self.view = pn.Row(self.widget, self.reset, sizing_mode="stretch_width", margin=0)
+        self.reset: Any = None  # a button, once the value is another than the default
+        self.view = pn.Row(self.widget, sizing_mode="stretch_width", margin=0)
         if self.setting.many:
             self.view.styles = WIDE
         for name in ("value", "value_input"):
@@ -107,9 +106,6 @@ class Field:
             return shown
         return None if setting.optional and not shown else shown
 
-    def _reset(self) -> None:
-        self.draft.drop(self.where)
-
     # The draft changed -------------------------------------------------------------------------------
 
     def refresh(self) -> None:
@@ -124,8 +120,17 @@ class Field:
         if "helper_text" in self.widget.param:
             words = problem[:1].upper() + problem[1:] if problem else self.setting.words
             self.widget.param.update(error_state=self.wrong, helper_text=words)
-        changed = given is not ... and given != self._default()
-        self.reset.param.update(visible=changed, description=self._reset_words() if changed else self.reset.description)
+        self._offer_reset(given is not ... and given != self._default())
+
+    def _offer_reset(self, changed: bool) -> None:
+        if changed and self.reset is None:
+            self.reset = pmui.IconButton(icon="undo", size="small", margin=(2, 0, 0, 2),
+                                         on_click=lambda *_: self.draft.drop(self.where))
+            self.view.append(self.reset)
+        if changed:
+            self.reset.description = f"Back to {_text(self._default())}"
+        if self.reset is not None:
+            self.reset.visible = changed
 
     def _problem(self) -> str:
         if self.setting.many:  # a tuple's wrong item is shown at the tuple
@@ -136,9 +141,6 @@ class Field:
     def _default(self) -> Any:
         default = self.draft.default(self.where)
         return list(default) if isinstance(default, tuple) else default
-
-    def _reset_words(self) -> str:
-        return f"Back to {_text(self._default())}"
 
     def _show(self, value: Any) -> None:
         self._quiet = True

@@ -68,8 +68,11 @@ class Group:
             self.view.append(grid(everyday))
         self.more = None
         if advanced:
-            self.more = pmui.Accordion(("Advanced settings", grid(advanced)), sizing_mode="stretch_width", margin=0,
+            folded = grid([])
+            self.more = pmui.Accordion(("Advanced settings", folded), sizing_mode="stretch_width", margin=0,
                                        title_variant="subtitle2", disable_gutters=True, elevation=0, sx=FOLD_SX)
+            # Half of a form's settings are folded away: the browser gets them when they are first wanted.
+            self.more.param.watch(lambda event: folded.objects or folded.extend(advanced), "active")
             self.view.append(self.more)
         self.advanced = [s.name for s in chosen if s.advanced]
 

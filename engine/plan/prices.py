@@ -113,7 +113,8 @@ def put(workspace: Workspace, name: str, value: float) -> Prices:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # a date stays text
+        fast = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # base: a date stays text
+        found = yaml.load(path.read_text(encoding="utf-8"), Loader=fast)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}.", where=str(path)) from None
     except yaml.YAMLError as error:

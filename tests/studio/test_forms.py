@@ -30,7 +30,7 @@ def test_what_is_typed_reaches_the_draft_at_each_key(session):
     assert session.recipe().optim.lr == 3e-4
     assert field.reset.visible
     assert "0.001" in field.reset.description
-    field._reset()
+    field.draft.drop(field.where)
     assert field.widget.value_input == "0.001"
     assert not field.reset.visible
 
