@@ -19,7 +19,7 @@ from engine import runs, terminal
 from engine.config import UserError
 from engine.inference.commands import bundle_of, score, takes_adapter, takes_scored
 from engine.recipe import JOBS, Recipe
-from engine.runs import commands, imported
+from engine.runs import commands, imported, timing
 from engine.runs.sweep import check
 from engine.workspace import Workspace
 
@@ -286,6 +286,8 @@ COMMANDS: dict[str, Command] = {
     "trash": ("move runs to the trash, bring them back, or delete them", commands.takes_trash, commands.trash),
     "evaluate": ("measure a run's best checkpoint", takes_run_and_changes, on_checkpoint("evaluate")),
     "export": ("export a run's checkpoint to ONNX and prove it", takes_run_and_changes, on_checkpoint("export")),
+    "benchmark": ("time an exported model beside every other way of running it", timing.takes_benchmark,
+                  lambda given: _follow(*timing.begin(given), given.detach)),
     "generate": ("let an exported model continue a text", takes_bundle, generate),
     "score": ("let an exported reward model or classifier score texts", takes_scored, score),
     "serve": ("answer other programs in OpenAI's words with an exported model", takes_serve, serve),

@@ -119,6 +119,23 @@ def peak_flops(device: str = "cpu", precision: str = "float32", seconds: float =
     return _flops(device, dtype, 8192 if device.startswith("cuda") else 1024, seconds)
 
 
+def memory_bandwidth(seconds: float = 1.0) -> float:
+    """Bytes of main memory that all cores together read in a second, the best of many short looks.
+
+    They go round in an array larger than caches, each at a part of it that the others have pushed out.
+    """
+    import torch
+
+    parts = torch.ones(32, min(512 << 20, max(64 << 20, memory()[1] // 8)) // 128)
+    best, until, looks = float("inf"), time.perf_counter() + seconds, 0
+    while looks < len(parts) or time.perf_counter() < until:
+        part = parts[looks % len(parts)]
+        begun = time.perf_counter()
+        part.sum()
+        best, looks = min(best, time.perf_counter() - begun), looks + 1
+    return parts[0].numel() * 4 / best
+
+
 def keep_freed_memory() -> bool:
     """Let glibc keep what tensors free, instead of giving it to the kernel and faulting it in again each step.
 

@@ -16,6 +16,7 @@ from engine.config import Config, UserError, problems, read, setting, wrong
 from engine.corpus import CorpusConfig
 from engine.evaluate import EvaluateConfig
 from engine.export import ExportConfig
+from engine.export.benchmark import BenchmarkConfig
 from engine.model import ModelConfig
 from engine.model.hub import PublishedConfig
 from engine.model.shapes import shapes
@@ -27,8 +28,8 @@ from engine.tokens import TokensConfig
 from engine.workspace import ASSETS
 
 JOBS = ("curate", "tokenize", "train", "evaluate", "export")
-ORDER = ("probe", "import", *JOBS, "lr_range", "sweep")
-Job = Literal["probe", "import", "curate", "tokenize", "train", "evaluate", "export", "lr_range", "sweep"]
+ORDER = ("probe", "import", *JOBS, "benchmark", "lr_range", "sweep")
+Job = Literal["probe", "import", "curate", "tokenize", "train", "evaluate", "export", "benchmark", "lr_range", "sweep"]
 
 
 class Recipe(Config):
@@ -51,6 +52,7 @@ class Recipe(Config):
     train: TrainConfig = setting(TrainConfig(), "Training")
     evaluate: EvaluateConfig = setting(EvaluateConfig(), "Evaluation")
     export: ExportConfig = setting(ExportConfig(), "Export")
+    benchmark: BenchmarkConfig = setting(BenchmarkConfig(), "Benchmark: the speed of a bundle")
 
     @field_validator("name")
     @classmethod

@@ -14,6 +14,7 @@ from rich.table import Table as Grid
 
 from engine import files, runs
 from engine.config import Config, Part, settings
+from engine.inference import speed_table
 from engine.plan.outline import outline
 from engine.runs import energy
 from engine.runs.folder import START, Run
@@ -21,6 +22,7 @@ from engine.runs.history import seen
 from engine.workspace import Workspace
 
 POLL_SECONDS = 0.2
+SPEED_COLUMNS = 112     # of a benchmark's table; a narrower terminal breaks its lines
 
 
 def follow(run: Run, workspace: Workspace) -> int:
@@ -115,6 +117,8 @@ def _conclude(run: Run, workspace: Workspace, console: Console) -> int:
         console.print(f"validation loss {report['val/loss']:.3f}, perplexity {report['val/perplexity']:.1f}, "
                       f"{report['val/bits_per_byte']:.3f} bits per byte")
         console.print(f"report: {escape(str(workspace.path / made['evaluation']))}", soft_wrap=True)
+    if "benchmark" in made:
+        print_speed(files.read_json(workspace.path / made["benchmark"]), console)
     if "bundle" in made:
         bundle = workspace.path / made["bundle"]
         parity = files.read_json(bundle / "parity.json")
@@ -195,6 +199,18 @@ def _speak(bundle: Any, prompt: str, console: Console) -> None:
         return
     text = inference.load(bundle).generate(prompt, max_new_tokens=100, seed=1)
     console.print(f"the bundle continues, in onnxruntime: {escape(prompt)}[cyan]{escape(text)}[/]", soft_wrap=True)
+
+
+def print_speed(found: dict[str, Any], console: Console) -> None:
+    """A benchmark as a table."""
+    grid = Grid(box=None, pad_edge=False)
+    for place, title in enumerate(speed_table.heads(speed_table.BASE)):
+        grid.add_column(title, justify="right" if place else "left", no_wrap=True)
+    for row in found["rows"]:
+        grid.add_row(*map(escape, speed_table.cells(row, found["rows"], speed_table.BASE)))
+    console.print(grid, width=max(console.width, SPEED_COLUMNS))
+    for sentence in speed_table.notes(found):
+        console.print(escape(sentence), soft_wrap=True)
 
 
 def print_runs(found: list[Run]) -> None:

@@ -17,6 +17,7 @@ from studio.watch import Feed, Line
 
 JOB_WORDS = {"probe": "Measure a few steps", "import": "Bring in a model", "curate": "Clean the text",
              "tokenize": "Make tokens", "train": "Train", "evaluate": "Evaluate", "export": "Export",
+             "benchmark": "Measure the speed",
              "lr_range": "Find a learning rate", "sweep": "Sweep"}
 LOST = "The process behind this run is gone: the machine was restarted, or it was killed. What it saved is here."
 

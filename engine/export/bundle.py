@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 
 from engine import files
 from engine.config import UserError
@@ -134,7 +133,6 @@ def write_graph(model: Decoder | Scorer, path: Path, config: ExportConfig, preci
         TARGETS[config.target](model.config, weights, matrices, adapter.parts if adapter else ()).save(path)
     else:
         SCORING[config.target](model.config, weights, matrices, model.labels, model.pad).save(path)
-    onnx.checker.check_model(str(path))
 
 
 def _weights(model: Decoder | Scorer) -> dict[str, np.ndarray]:

@@ -68,7 +68,7 @@ def measure(onnx: Path, precisions: Sequence[Precision], text: HeldOut | None,
     progress(len(precisions) + 1, len(precisions) + 2, "measuring the speed")
     whole = [row for row in found if row["passed"]]
     longest = text.rows.shape[1]
-    prompt, new = max(1, min(128, longest // 2)), max(1, min(SPEED_TOKENS, longest // 2))
+    prompt, new = max(1, min(128, longest // 2)), max(2, min(SPEED_TOKENS, longest // 2))
     measured = speeds({row["precision"]: Session(onnx.parent / row["file"]) for row in whole}, prompt, new)
     for row in whole:
         row |= measured[row["precision"]]

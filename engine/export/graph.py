@@ -89,20 +89,50 @@ class Graph:
         return sum(array.nbytes for array in self.weights.values())
 
     def save(self, path: Path) -> None:
-        """Write `path`, and `path` + "_data" beside it when the weights are too many for one protobuf."""
+        """Write `path`, and `path` + "_data" beside it when the weights are too many for one protobuf.
+
+        Raises onnx's ValidationError for a graph that is none.
+        """
         model = helper.make_model(
             helper.make_graph(self.nodes, self.name, self.inputs, self.outputs),
             opset_imports=[helper.make_opsetid("", self.opset),
                            *(helper.make_opsetid(name, 1) for name in sorted({n.domain for n in self.nodes} - {""}))],
             producer_name="training-studio", ir_version=self.ir_version)
         helper.set_model_props(model, self.about)
-        tensors = model.graph.initializer
+        self._check(model)
         if self.size_bytes <= EMBED_BYTES:
-            for name, array in self.weights.items():
-                tensors.add(name=name, data_type=_kind(array), dims=array.shape, raw_data=array.tobytes())
-        else:
-            self._write_beside(path.with_name(path.name + "_data"), tensors)
+            self._write_within(path, model)
+            return
+        self._write_beside(path.with_name(path.name + "_data"), model.graph.initializer)
         path.write_bytes(model.SerializeToString())
+
+    def _check(self, model: onnx.ModelProto) -> None:
+        """Let onnx look at the nodes, the weights standing as inputs: their numbers need no second reading."""
+        alone = onnx.ModelProto()
+        alone.CopyFrom(model)
+        alone.graph.input.extend(helper.make_tensor_value_info(name, _kind(array), array.shape)
+                                 for name, array in self.weights.items())
+        onnx.checker.check_model(alone)
+
+    def _write_within(self, path: Path, model: onnx.ModelProto) -> None:
+        """The weights straight from where they are: protobuf's own classes would copy all of them three times.
+
+        A message of protobuf is its fields one after the other, in any order; a field that holds a message or bytes
+        is its number, a length and the content.
+        """
+        tensors = []
+        for name, array in self.weights.items():
+            head = TensorProto(name=name, data_type=_kind(array), dims=array.shape).SerializeToString()
+            head += _field(TensorProto.RAW_DATA_FIELD_NUMBER, array.nbytes)
+            tensors.append((_field(onnx.GraphProto.INITIALIZER_FIELD_NUMBER, len(head) + array.nbytes) + head, array))
+        graph = model.graph.SerializeToString()
+        length = len(graph) + sum(len(head) + array.nbytes for head, array in tensors)
+        model.ClearField("graph")
+        with open(path, "wb") as file:
+            file.write(model.SerializeToString() + _field(onnx.ModelProto.GRAPH_FIELD_NUMBER, length) + graph)
+            for head, array in tensors:
+                file.write(head)
+                file.write(array.data)
 
     def _write_beside(self, path: Path, tensors: Any) -> None:
         """The large weights in a file of their own, which their tensors name by its bare name."""
@@ -117,6 +147,17 @@ class Graph:
                 for key, value in (("location", path.name), ("offset", file.tell()), ("length", array.nbytes)):
                     tensor.external_data.add(key=key, value=str(value))
                 array.tofile(file)
+
+
+def _field(number: int, length: int) -> bytes:
+    """What stands in front of a field of bytes: its number, its kind (2) and its length, seven bits a byte."""
+    found = bytearray()
+    for value in (number << 3 | 2, length):
+        while value > 127:
+            found.append(value & 127 | 128)
+            value >>= 7
+        found.append(value)
+    return bytes(found)
 
 
 def _kind(array: np.ndarray) -> int:

@@ -117,6 +117,13 @@ def export(worker: Worker, recipe: Recipe) -> Recipe:
     return recipe
 
 
+@JOBS.add("benchmark")
+def benchmark(worker: Worker, recipe: Recipe) -> Recipe:
+    from engine.runs.timing import benchmark as measure
+
+    return measure(worker, recipe)
+
+
 @JOBS.add("lr_range")
 def lr_range(worker: Worker, recipe: Recipe) -> Recipe:
     from engine.runs.lr_range import lr_range as test

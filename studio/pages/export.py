@@ -17,6 +17,7 @@ from studio.forms import Form
 from studio.layout import actions, button, picture, split, stack
 from studio.page import Page
 from studio.recipe_code import same_command
+from studio.speed_view import Speed
 from studio.texts import Text, path, verdict
 from studio.views import age, banner, card, empty, join, number, press, tiles, txt
 
@@ -49,10 +50,11 @@ class Export(Page):
         self.costs = card(self.smaller, self.quality, title="Smaller forms", visible=False,
                           line="What each precision costs, and what it gains. In the picture, the lower right is best; "
                                "the larger the mark, the larger the file.")
+        self.speed = Speed(self.session)
         self.results = stack(
             card(actions(self.chosen, button("Talk to it", "forum", self._talk)), self.verdict, self.cases,
                  title="Bundle"),
-            self.costs,
+            self.costs, self.speed.card,
             card(self.where, self.contents, title="Files"),
             card(self.about, title="Card", line="What goes with the model, so that others know what it is."),
             visible=False)
@@ -66,6 +68,7 @@ class Export(Page):
 
     def tick(self) -> None:
         self._look()
+        self.speed.tick()
 
     def _look(self) -> None:
         """Which runs can be exported, which bundles there are, and which exports failed."""
@@ -110,6 +113,7 @@ class Export(Page):
         if not self.chosen.value:
             return
         bundle = self.session.workspace.place("bundles") / self.chosen.value
+        self.speed.show(bundle)
         try:
             parity, manifest = files.read_json(bundle / "parity.json"), files.read_json(bundle / files.MANIFEST)
         except UserError as error:

@@ -36,6 +36,7 @@ def test_help_lists_every_command_and_every_setting(capsys):
     (["stop", "../nobody"], "there is no run called"),
     (["resume", "nobody"], "there is no run called nobody"),
     (["generate", "nothing", "It was"], "nothing is neither a bundle nor a folder; there are none yet"),
+    (["benchmark", "nothing"], "nothing is none of the bundles"),
     (["bias", "nothing"], "nothing is none of the datasets"),
     (["train", "demo", "train.nodes=2", "train.micro_batch_size=8"],
      "train.nodes is 2, and the studio starts processes on this machine alone; set train.launcher to torchrun"),
