@@ -110,8 +110,9 @@ class Graph:
         """Let onnx look at the nodes, the weights standing as inputs: their numbers need no second reading."""
         alone = onnx.ModelProto()
         alone.CopyFrom(model)
+        asked = {each.name for each in self.inputs}  # an adapter's parts are both: weights that stand in for an input
         alone.graph.input.extend(helper.make_tensor_value_info(name, _kind(array), array.shape)
-                                 for name, array in self.weights.items())
+                                 for name, array in self.weights.items() if name not in asked)
         onnx.checker.check_model(alone)
 
     def _write_within(self, path: Path, model: onnx.ModelProto) -> None:
