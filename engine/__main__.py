@@ -14,10 +14,10 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from engine import runs, terminal
 from engine.config import UserError
+from engine.inference.commands import bundle_of, score, takes_adapter, takes_scored
 from engine.recipe import JOBS, Recipe
 from engine.runs import commands, imported
 from engine.runs.sweep import check
@@ -111,7 +111,8 @@ def sweep(arguments: argparse.Namespace) -> int:
     arguments.changes += [f"sweep.{name}={value}" for name, value in asked.items() if value is not None]
     recipe = Recipe.load(arguments.recipe).override(*arguments.changes)
     check(recipe)
-    print(f"{recipe.sweep.trials} trials, one after the other, of {recipe.train.max_steps:,} steps each")
+    how = f"{recipe.sweep.at_once} at once" if recipe.sweep.at_once > 1 else "one after the other"
+    print(f"{recipe.sweep.trials} trials, {how}, of {recipe.train.max_steps:,} steps each")
     arguments.changes += [f"name={recipe.name}-sweep", "jobs=[sweep]"]
     return starts()(arguments)
 
@@ -123,6 +124,8 @@ def takes_run(command: argparse.ArgumentParser) -> None:
 def takes_run_and_changes(command: argparse.ArgumentParser) -> None:
     takes_run(command)
     command.add_argument("changes", metavar="SETTING=VALUE", nargs="*", help="settings to change")
+    command.add_argument("--allow", metavar="FOLDER", action="append", default=[],
+                         help="let the settings name files in this folder outside the workspace")
     command.add_argument("--detach", action="store_true", help="start in the background and return")
 
 
@@ -131,6 +134,8 @@ def on_checkpoint(job: str) -> Callable[[argparse.Namespace], int]:
 
     def run(arguments: argparse.Namespace) -> int:
         workspace = Workspace(arguments.workspace)
+        for folder in arguments.allow:
+            workspace.allow(folder)
         source = runs.find(arguments.name, workspace)
         if not source.checkpoints:
             raise UserError(f"run {source.name} has no complete checkpoint; train it first.", where=source.name)
@@ -203,12 +208,13 @@ def takes_bundle(command: argparse.ArgumentParser) -> None:
     command.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
     command.add_argument("--precision", default="float32", metavar="P",
                          help="which of the bundle's graphs: float32, float16, int8, int8_dynamic or int4 (float32)")
+    takes_adapter(command)
 
 
 def generate(arguments: argparse.Namespace) -> int:
     from engine import inference
 
-    model = inference.load(_bundle(arguments), precision=arguments.precision)
+    model = inference.load(bundle_of(arguments), precision=arguments.precision, adapter=arguments.adapter)
     pieces = model.stream(arguments.prompt, max_new_tokens=arguments.max_new_tokens, seed=arguments.seed,
                           temperature=arguments.temperature, top_k=arguments.top_k, top_p=arguments.top_p,
                           stop=arguments.stop)
@@ -219,20 +225,10 @@ def generate(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _bundle(arguments: argparse.Namespace) -> Path:
-    """The folder of a bundle that was given by its name or its path."""
-    workspace = Workspace(arguments.workspace)
-    for folder in (workspace.place("bundles") / arguments.bundle, Path(arguments.bundle).expanduser()):
-        if folder.is_dir() and arguments.bundle:
-            return folder
-    names = ", ".join(path.name for path in workspace.listing("bundles")[:12])
-    raise UserError(f"{arguments.bundle} is neither a bundle nor a folder; there are {names or 'none yet'}.",
-                    where=arguments.bundle)
-
-
 def takes_serve(command: argparse.ArgumentParser) -> None:
     command.add_argument("bundle", metavar="BUNDLE", help="the name of a bundle, or its folder")
     command.add_argument("--precision", default="float32", metavar="P", help="which of the bundle's graphs (float32)")
+    takes_adapter(command)
     command.add_argument("--address", default="127.0.0.1", help="address to listen on; another one than this "
                                                                 "machine's own needs a key (127.0.0.1)")
     command.add_argument("--port", type=int, default=8000, help="port to listen on; 0 is any free one (8000)")
@@ -246,8 +242,8 @@ def serve(arguments: argparse.Namespace) -> int:
 
     if not 0 <= arguments.port <= 65535:
         raise UserError(f"port {arguments.port} is not a port; choose one from 1024 to 65535.", where="port")
-    folder = _bundle(arguments)
-    model = inference.load(folder, precision=arguments.precision)
+    folder = bundle_of(arguments)
+    model = inference.load(folder, precision=arguments.precision, adapter=arguments.adapter)
     answer(model, folder.resolve().name, arguments.address, arguments.port, arguments.key,
            ready=lambda address: print(f"{folder.name} answers at {address} (Ctrl+C ends it)", flush=True))
     return 0
@@ -291,6 +287,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": ("measure a run's best checkpoint", takes_run_and_changes, on_checkpoint("evaluate")),
     "export": ("export a run's checkpoint to ONNX and prove it", takes_run_and_changes, on_checkpoint("export")),
     "generate": ("let an exported model continue a text", takes_bundle, generate),
+    "score": ("let an exported reward model or classifier score texts", takes_scored, score),
     "serve": ("answer other programs in OpenAI's words with an exported model", takes_serve, serve),
     "work": ("do the work of a run folder (what every other command launches)", takes_folder, work),
 }

@@ -39,7 +39,7 @@ def setting(default: Any, words: str, *, unit: str = "", advanced: bool = False,
 class Config(BaseModel):
     """A frozen group of settings. Unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     def dump(self) -> dict[str, Any]:
         """The settings as plain JSON values; `type(self).model_validate` reads them back."""
@@ -175,6 +175,11 @@ def _problem(line: Any) -> Problem:
         "int_type": f"is {given!r}, must be a whole number",
         "float_parsing": f"is {given!r}, must be a number",
         "float_type": f"is {given!r}, must be a number",
+        "finite_number": f"is {given}, must be a number that is neither infinite nor nan",
+        "string_too_short": "is empty; write something" if given == "" else
+                            f"is {given!r}, must have at least {limit.get('min_length')} characters",
+        "string_too_long": f"is {len(given) if isinstance(given, str) else 0} characters long, must be at most "
+                           f"{limit.get('max_length')}",
         "tuple_type": f"is {given!r}, must be a list such as [{given}]",
         "bool_parsing": f"is {given!r}, must be true or false",
         "literal_error": f"is {given!r}, must be one of {limit.get('expected')}",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import ValidationError, model_validator
+from pydantic import ValidationError, field_validator, model_validator
 
 from engine.config import Config, UserError, problems, read, setting, wrong
 from engine.corpus import CorpusConfig
@@ -51,6 +51,15 @@ class Recipe(Config):
     train: TrainConfig = setting(TrainConfig(), "Training")
     evaluate: EvaluateConfig = setting(EvaluateConfig(), "Evaluation")
     export: ExportConfig = setting(ExportConfig(), "Export")
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if "/" in name or "\\" in name:
+            raise ValueError(f"is {name}, which reads as a path; write a name without / and \\")
+        if not name.strip():
+            raise ValueError("is empty; write something")
+        return name
 
     @model_validator(mode="before")
     @classmethod

@@ -185,7 +185,14 @@ def _left_out(dataset: Path) -> str:
 
 def _speak(bundle: Any, prompt: str, console: Console) -> None:
     from engine import inference
+    from engine.inference.bundle import scores
 
+    if scores(bundle):
+        prompt = prompt or "a text"
+        found = inference.load_scorer(bundle).score([prompt])[0]
+        console.print(f"the bundle scores, in onnxruntime: {escape(prompt)} "
+                      f"[cyan]{', '.join(f'{value:+.4f}' for value in found)}[/]", soft_wrap=True)
+        return
     text = inference.load(bundle).generate(prompt, max_new_tokens=100, seed=1)
     console.print(f"the bundle continues, in onnxruntime: {escape(prompt)}[cyan]{escape(text)}[/]", soft_wrap=True)
 

@@ -1,4 +1,4 @@
-"""The data card of a dataset: its Markdown as a page, in which nothing is markup but what Markdown makes."""
+"""The card of a dataset or bundle: its Markdown as a page, in which nothing is markup but what Markdown makes."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 from studio.views import Markup, banner, txt
 
 
-def data_card(dataset: Path) -> Markup:
-    """The README.md of a dataset folder."""
+def data_card(folder: Path, again: str = "curate the corpus again") -> Markup:
+    """The README.md of a folder; `again` is what makes it anew."""
     try:
-        text = (dataset / "README.md").read_text(encoding="utf-8")
+        text = (folder / "README.md").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        return banner("error", f"The card of {dataset.name} cannot be read ({error}); curate the corpus again.")
+        return banner("error", f"The card of {folder.name} cannot be read ({error}); {again}.")
     front, rest = "", text
     if text.startswith("---\n") and "\n---\n" in text[4:]:
         front, rest = text[4:].split("\n---\n", 1)

@@ -21,7 +21,11 @@ SMALLEST, LARGEST = 9, 34    # of the marks, in screen units: their areas are as
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Markup:
-    """The rows of `engine.export.cost.measure`; a broken form is called broken."""
+    """The rows of `engine.export.cost.measure`, or of `score_cost.measure`; a broken form is called broken."""
+    if any("score_change" in row for row in rows):
+        from studio.score_costs import table as of_scores  # which is made of this one's parts
+
+        return of_scores(rows)
     head = join(txt('<th class="{}" title="{}">{}</th>', "num" if place else "", words, name)
                 for place, (name, words) in enumerate(HEADS))
     body = join(txt("<tr>{}</tr>", _cells(row)) for row in rows)

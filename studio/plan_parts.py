@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.plan import scaling
 from engine.plan.dial import Proposal
-from engine.plan.machines import Estimate
+from engine.plan.machines import START_SECONDS, Estimate
 from engine.plan.outline import Plan
 from engine.plan.prices import Machine
 from studio.run_account import carbon_words, energy_words, money_words, small
@@ -132,5 +132,5 @@ def machines(rows: Sequence[Estimate], machine: Machine, currency: str) -> Marku
             f"{machine.name}: {machine.tflops:g} TFLOP/s, {machine.memory_gb:g} GB at {machine.bandwidth_gb:,.0f} "
             f"GB/s, {machine.watts:g} W ({machine.source}); {machine.price:g} {currency} an hour "
             f"({machine.price_source}, {machine.date}). DDP holds the whole model on each device; FSDP cuts it over "
-            "all of them, where it would not fit.")
+            f"all of them, where it would not fit. Each time has {START_SECONDS:.0f} s for the start.")
     return txt('<p class="line">{}</p><div class="scroll"><table>{}{}</table></div>', told, head, join(map(line, rows)))

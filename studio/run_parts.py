@@ -30,7 +30,7 @@ def _listed(line: Line, selected: Sequence[str]) -> Markup:
     status, main = line.status, bool(selected) and selected[0] == line.name
     drawn = line.name in selected
     style = txt(' style="--run:{}"', run_colour(list(selected).index(line.name))) if drawn else Markup("")
-    facts = [f"val loss {number(line.val_loss)}"] if line.val_loss is not None else []
+    facts = [f"lowest val loss {number(line.val_loss)}"] if line.val_loss is not None else []
     facts.append(age(status.created) if status.created else "")
     tagged = join(txt('<span class="tag">#{}</span>', tag) for tag in line.noted.tags)
     compare = "" if main else txt(
@@ -155,7 +155,8 @@ def figures(feed: Feed) -> Markup:
     for metric, words, digits in (("train/loss", "Train loss", 3), ("val/loss", "Validation loss", 3),
                                   ("val/perplexity", "Perplexity", 2), ("val/bits_per_byte", "Bits per byte", 3)):
         if feed.last(metric) is not None:
-            found.append((words, number(feed.last(metric), digits)))
+            found.append((words, _with_lowest(feed, metric, digits) if metric == "val/loss" else
+                          number(feed.last(metric), digits)))
     if (speed := feed.last("speed/tokens_per_second")) is not None:
         found.append(("Tokens per second", size(speed)))
     rows = feed.series.get("train/loss")
@@ -164,6 +165,12 @@ def figures(feed: Feed) -> Markup:
     if (memory := feed.last("memory/peak_gib")) is not None:
         found.append(("Peak memory", txt("{} <small>GiB</small>", number(memory, 2))))
     return tiles(found) if len(found) > 1 else Markup("")
+
+
+def _with_lowest(feed: Feed, metric: str, digits: int) -> Markup:
+    """The newest value, and the lowest where that is another."""
+    newest, lowest = number(feed.last(metric), digits), number((feed.best(metric) or (None,))[0], digits)
+    return txt("{}{}", newest, txt(" <small>lowest {}</small>", lowest) if lowest != newest else "")
 
 
 def _step(feed: Feed) -> int | None:

@@ -13,6 +13,7 @@ from engine.config import UserError
 from engine.recipe import Recipe
 from engine.runs import Run
 from studio import run_parts as parts
+from studio import sweep_view
 from studio.layout import stack
 from studio.metrics_view import MetricsView
 from studio.notes_view import NotesView
@@ -150,9 +151,14 @@ class RunView(Viewer):
         if not name:
             return  # the metrics look after themselves
         feed = WATCH.follow(self.run)
-        shown = {"Checkpoints": parts.checkpoints, "What auto became": parts.resolved, "Timeline": parts.timeline,
+        shown = {"Checkpoints": self._checkpoints, "What auto became": parts.resolved, "Timeline": parts.timeline,
                  "Log": parts.log, "Recipe": self._recipe}[name](feed)
         self.fold[self.fold.active].html = txt('<div class="fold">{}</div>', shown)
+
+    def _checkpoints(self, feed: Feed) -> Markup:
+        if self.jobs == ["sweep"]:
+            return sweep_view.checkpoints(self.sweep.found, feed.run.path.parent)
+        return parts.checkpoints(feed)
 
     def _recipe(self, feed: Feed) -> Markup:
         try:

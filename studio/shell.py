@@ -40,6 +40,8 @@ class Studio(Viewer):
         self._holders = {noun: stack(visible=False, css_classes=[noun], styles=SHEET) for noun in self.pages}
         self._mounted = 0.0
         self._broken: set[str] = set()
+        self._astray, self.stray = "", Fragment()  # a page that was asked for and is none
+        self.stray_holder = stack(self.stray, visible=False, styles={**SHEET, "padding": "28px 32px 0"})
         self.nav = pmui.MenuList(items=[{"label": p.title, "icon": p.icon} for p in PAGES], dense=False, margin=(8, 10),
                                  sizing_mode="stretch_width", sx=NAV_SX)
         self.nav.param.watch(self._navigate, "active")
@@ -47,7 +49,7 @@ class Studio(Viewer):
         self.view = pmui.Page(
             meta_title="Training Studio", sidebar_width=208, sidebar_resizable=False,
             header=[Fragment(self._header(), on_press=self._press), Address(self.session)], sidebar=[self.nav],
-            main=[*self._holders.values(), self.help],
+            main=[self.stray_holder, *self._holders.values(), self.help],
             theme_config=THEME, sx=PAGE_SX, dark_theme=self.session.dark, favicon=ASSETS / "theme" / "logo.svg",
             raw_css=[VEIL])
         with edit_readonly(self.view):
@@ -62,8 +64,14 @@ class Studio(Viewer):
     # Pages -------------------------------------------------------------------------------------------
 
     def show(self) -> None:
-        """Bring the session's page into sight; an unknown noun leads home."""
-        noun = self.session.page if self.session.page in self.pages else "home"
+        """Bring the session's page into sight; an unknown noun leads home, which is said there."""
+        noun = self.session.page
+        if noun not in self.pages:
+            self._astray, self.session.page = noun, "home"
+            return
+        astray, self._astray = self._astray, ""
+        self.stray.html = banner("warning", f"There is no page called {astray}; this is Home.") if astray else txt("")
+        self.stray_holder.visible = bool(astray)
         page, holder = self.pages[noun], self._holders[noun]
         if not holder.objects:
             made = self._attempt(page, page.view)

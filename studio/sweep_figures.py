@@ -9,7 +9,7 @@ from typing import Any
 import holoviews as hv
 
 from engine.optim.sweep import Range
-from engine.runs.sweep import Trial
+from engine.runs.study import Trial
 from studio.figures import FONT, KEPT, QUIET, SERIES, _hover, _still
 
 WORST = "#d9a441"
@@ -36,7 +36,8 @@ def best_so_far(trials: Sequence[Trial], metric: str) -> Any:
 
 def parallel_coordinates(trials: Sequence[Trial], ranges: Sequence[Range], metric: str) -> Any:
     """Every trial that has a value as a line across the settings' axes, the metric's last; the best are drawn last."""
-    known = sorted((t for t in trials if t.over and t.value is not None), key=lambda t: -(t.value or 0.0))
+    known = sorted((t for t in trials if t.over and t.value is not None),
+                   key=lambda t: (t.state == "finished", -(t.value or 0.0)))
     axes = [_axis(each, [t.changes.get(each.name) for t in known]) for each in ranges]
     values = [t.value or 0.0 for t in known]
     axes.append((metric, *_scaled(values, log=False)))
@@ -54,11 +55,14 @@ def parallel_coordinates(trials: Sequence[Trial], ranges: Sequence[Range], metri
     stems = hv.Segments([(x, 0, x, 1) for x in range(len(axes))], ["x0", "y0", "x1", "y1"]).opts(
         color=QUIET, line_width=1.5)
     words = [(x, height, text) for x, (_, _, marks) in enumerate(axes) for height, text in marks]
-    marks = hv.Labels(words, ["x", "y"], "text").opts(text_color=QUIET, text_font=FONT, text_font_size="9pt",
-                                                      text_align="left", xoffset=0.02)
+    ends = [(x, 1.06 if height else -0.06, text) for x, height, text in words if height in (0.0, 1.0)]  # off the lines
+    style = {"text_color": QUIET, "text_font": FONT, "text_font_size": "9pt"}
+    marks = hv.Labels(ends, ["x", "y"], "text").opts(**style, text_align="center") * hv.Labels(
+        [word for word in words if word[1] not in (0.0, 1.0)], ["x", "y"], "text").opts(
+            **style, text_align="left", xoffset=0.02)
     ticks = [(x, axis[0].removeprefix("train.")) for x, axis in enumerate(axes)]
     return _still(stems * lines * marks, 320, xlabel="", ylabel="", yaxis=None, show_grid=False, xticks=ticks,
-                  xlim=(-0.15, len(axes) - 0.65), ylim=(-0.08, 1.1))
+                  xlim=(-0.15, len(axes) - 0.65), ylim=(-0.13, 1.13))
 
 
 def _axis(each: Range, values: Sequence[Any]) -> tuple[str, list[float], list[tuple[float, str]]]:

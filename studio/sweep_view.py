@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from panel.viewable import Viewable, Viewer
@@ -9,7 +10,8 @@ from panel.viewable import Viewable, Viewer
 from engine import runs
 from engine.recipe import JOBS, Recipe
 from engine.runs import Run
-from engine.runs.sweep import Trial, best, trials
+from engine.runs.study import Trial
+from engine.runs.sweep import best, trials
 from studio.layout import picture, stack
 from studio.session import Session
 from studio.sweep_figures import best_so_far, parallel_coordinates
@@ -117,6 +119,16 @@ def table(found: list[Trial], metric: str, first: Trial | None) -> Markup:
                     "best" if first and trial.run == first.run else "")
                 for trial in reversed(found))
     return txt('<div class="scroll tall"><table>{}{}</table></div>', head, rows)
+
+
+def checkpoints(found: list[Trial], root: Path) -> Markup:
+    """What the trials saved; the sweep itself has no weights."""
+    rows = join(txt('<tr><td>{}</td><td class="num">{}</td><td class="mono">{}</td></tr>', trial.run,
+                    number(trial.value), join(txt("<div>{}</div>", f"runs/{trial.run}/checkpoints/{path.name}")
+                                              for path in Run(root / trial.run).checkpoints) or "none kept")
+                for trial in reversed(found))
+    return txt('<p class="line">Each trial has its own.</p><table><tr><th>trial</th><th class="num">lowest</th>'
+               "<th>folders</th></tr>{}</table>", rows) if found else txt('<p class="line">No trial has begun.</p>')
 
 
 def importance(shares: dict[str, float]) -> Markup:

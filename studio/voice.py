@@ -27,15 +27,22 @@ class Source(NamedTuple):
     folder: Path
     precision: str = "float32"
     checkpoint: bool = False
+    scores: bool = False        # it reads texts and writes none
+    adapter: bool = False       # with the LoRA adapter that the bundle keeps
 
 
 def open_source(source: Source) -> Any:
-    """The model of a source, ready to write. A checkpoint becomes a graph first, in a process that has torch."""
+    """The model of a source, ready to write or to score.
+
+    A checkpoint becomes a graph first, in a process that has torch.
+    """
+    if source.scores and not source.checkpoint:
+        return inference.load_scorer(source.folder, precision=source.precision)     # imports onnxruntime
     if not source.checkpoint:
-        return inference.load(source.folder, precision=source.precision)     # imports onnxruntime
+        return inference.load(source.folder, precision=source.precision, adapter=source.adapter)
     with tempfile.TemporaryDirectory() as place:
         asked("speak", str(source.folder), f"{place}/speaks")
-        return inference.load(Path(place) / "speaks")
+        return (inference.load_scorer if source.scores else inference.load)(Path(place) / "speaks")
 
 
 def asked(*arguments: str, given: str = "") -> str:

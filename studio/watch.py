@@ -7,8 +7,10 @@ nobody asked for in a while is put to sleep, and one that slept long is forgotte
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -193,44 +195,58 @@ class Line:
 
     name: str
     status: Status
-    val_loss: float | None
+    val_loss: float | None  # the lowest
     noted: Notes
 
 
 def lines(workspace: Workspace) -> list[Line]:
-    """Every run for a list, newest first. Reads a status each, and the end of its metrics when they changed."""
-    return [Line(run.name, run.status(), _val_loss(run), _noted(run)) for run in runs.listing(workspace)]
+    """Every run for a list, newest first. Reads a status each, and what was added to its metrics."""
+    return [Line(run.name, run.status(), _lowest(run), _noted(run)) for run in runs.listing(workspace)]
 
 
-_LOSSES: dict[Path, tuple[tuple[int, int], float | None]] = {}
+_LOWEST: dict[Path, tuple[Cursor, float | None]] = {}
 _NOTED: dict[Path, tuple[int, Notes]] = {}
 
 
-def _val_loss(run: Run) -> float | None:
-    """The newest validation loss, from the last rows of the metrics."""
+def _lowest(run: Run) -> float | None:
+    """The lowest validation loss, as a sweep and the best checkpoint have it. Reads what was written since the last
+    look; of a long history at first the columns that were kept."""
     path = run.path / "metrics.jsonl"
     try:
         facts = path.stat()
-        mark = (facts.st_ino, facts.st_size)
-        if _LOSSES.get(path, (None, None))[0] == mark:
-            return _LOSSES[path][1]
-        with open(path, "rb") as file:
-            file.seek(max(0, facts.st_size - 262_144))
-            tail = file.read()
+        (inode, offset), lowest = _LOWEST.get(path, (START, None))
+        if inode != facts.st_ino or offset > facts.st_size:
+            found, (_, offset) = columns.kept(run)
+            lowest = _least(None, *(float(value) for rows in found for value in rows.values.get("val/loss", ())))
+        if offset < facts.st_size:
+            with open(path, "rb") as file:
+                file.seek(offset)
+                data = file.read()
+            data = data[: data.rfind(b"\n") + 1]
+            offset += len(data)
+            lowest = _least(lowest, *_val_losses(data))
     except OSError:
         return None
-    found = _LOSSES[path][1] if path in _LOSSES else None
-    for line in reversed(tail[: tail.rfind(b"\n") + 1].splitlines()):
-        if VAL_LOSS in line:
-            try:
-                value = json.loads(line)["val/loss"]
-            except (ValueError, KeyError):
-                continue
+    _LOWEST[path] = (facts.st_ino, offset), lowest
+    return lowest
+
+
+def _val_losses(data: bytes) -> Iterator[float]:
+    """Of whole lines, those that tell of a validation are few: the others are never split off."""
+    place = data.find(VAL_LOSS)
+    while place >= 0:
+        end = data.find(b"\n", place)
+        try:
+            value = json.loads(data[data.rfind(b"\n", 0, place) + 1 : end])["val/loss"]
             if isinstance(value, (int, float)):
-                found = value
-                break
-    _LOSSES[path] = mark, found
-    return found
+                yield value
+        except (ValueError, KeyError, TypeError):
+            pass
+        place = data.find(VAL_LOSS, end)
+
+
+def _least(*values: float | None) -> float | None:
+    return min((value for value in values if value is not None and math.isfinite(value)), default=None)
 
 
 def _noted(run: Run) -> Notes:

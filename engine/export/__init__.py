@@ -32,6 +32,12 @@ class Precision(Part):
         values: dict[str, Any] = self.model_dump()
         return {name: values[name] for name in ("max_loss", "max_divergence", "min_agreement")}
 
+    @property
+    def score_limits(self) -> dict[str, float]:
+        """The gate for a model that scores: max_score, min_agreement."""
+        values: dict[str, Any] = self.model_dump()
+        return {name: values[name] for name in ("max_score", "min_agreement")}
+
 
 from engine.export import precisions  # noqa: E402, F401  the menu, in order
 
@@ -47,8 +53,14 @@ class ExportConfig(Config):
         (), "Smaller forms that go into the bundle beside float32, each with its cost measured")
     gguf: tuple[Literal["f32", "f16", "q8_0", "q4_0"], ...] = setting(
         (), "Files for llama.cpp that go into the bundle: the whole numbers, or rounded to 16, 8 or 4 bits")
+    adapter: str = setting("", "Folder of a LoRA adapter of this model, in PEFT's form, to export with it; empty takes "
+                               "none", advanced=True)
+    merge_adapter: bool = setting(False, "Whether the adapter is added to the weights for good; else the bundle keeps "
+                                         "it as a file that can be switched on and off", advanced=True)
     held_out_tokens: int = setting(4096, "Tokens of held-out text on which the cost of a precision is measured",
                                    ge=64, le=1_000_000, unit="tokens", advanced=True)
+    pairs: str = setting("", "JSONL file of chosen and rejected texts on which the export of a reward model is proven; "
+                             "empty takes held-out text that nobody has judged", advanced=True)
     tolerance: float = setting(1e-3, "Largest difference of any logit between PyTorch and onnxruntime that passes",
                                gt=0, le=1)
     licence: str = setting("", "Licence of the model, written into its card; empty says that none was given")

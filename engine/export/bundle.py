@@ -2,6 +2,7 @@
 
     onnx/model.onnx          the decoder (and model.onnx_data beside it, above 1.9 GB)
     onnx/model_*.onnx        the same in the precisions that were asked for and cost little enough
+    adapter/                 a LoRA adapter that is kept apart: model.onnx_adapter for onnxruntime, the rest for PEFT
     gguf/NAME-F32.gguf       the same for llama.cpp, in the kinds that were asked for
     model.safetensors, config.json, generation_config.json            the checkpoint, for transformers
     tokenizer.json, tokenizer_config.json, special_tokens_map.json    the tokenizer
@@ -23,20 +24,31 @@ import onnx
 
 from engine import files
 from engine.config import UserError
-from engine.export import ExportConfig, Precision, cost, gguf, parity
+from engine.export import ExportConfig, Precision, cost, gguf, parity, score_card, score_cost, score_parity
+from engine.export.adapter import parameters as inputs_of
+from engine.export.adapter import write as write_adapter
 from engine.export.card import card
 from engine.export.held_out import HeldOut
 from engine.export.held_out import held_out as held_out_text
 from engine.export.onnx import DecoderGraph
+from engine.export.pairs import made_pairs
 from engine.export.portable import PortableGraph
-from engine.model import ModelConfig, estimate
+from engine.export.scoring import PortableScoringGraph, ScoringGraph
+from engine.inference.pairs import Pairs, read_pairs
+from engine.inference.scorer import Reader
+from engine.model import ModelConfig, estimate, lora, pretrained, scorer
 from engine.model.decoder import Decoder
-from engine.model.pretrained import load, save
+from engine.model.scorer import Scorer
 from engine.progress import Progress, silent
 from engine.workspace import manifest
 
 TARGETS = {"native": DecoderGraph, "portable": PortableGraph}
+SCORING = {"native": ScoringGraph, "portable": PortableScoringGraph}
 SAMPLING = {"do_sample": True, "temperature": 0.8, "top_k": 0, "top_p": 1.0}
+
+
+ADAPTER = Path("adapter", "model.onnx_adapter")
+NO_GGUF = "No file for llama.cpp was made: this model scores texts, and those files are for models that write them."
 
 
 class _NotTheSame(Exception):
@@ -56,38 +68,49 @@ def export(checkpoint: Path, config: ExportConfig, out: Path, progress: Progress
     Raises UserError for a damaged checkpoint, one without a tokenizer, a missing library and a full disk.
     """
     facts, steps = dict(facts or {}), 4 + len(config.precisions)
-    if config.gguf:
-        gguf.require()
     progress(0, steps, "reading the checkpoint")
-    model = load(checkpoint).eval()
+    model = scorer.load_either(checkpoint).eval()
+    writes, adapter = isinstance(model, Decoder), _adapter(model, config)
+    if adapter and config.merge_adapter:
+        model, adapter = lora.merge(model, adapter), None
+    if config.gguf and writes:
+        gguf.require()
     tokenizer = checkpoint / "tokenizer.json"
     if not tokenizer.exists():
         raise UserError(f"{tokenizer} is missing, and a bundle needs its tokenizer; restore it.", where=str(tokenizer))
     count = estimate.parameters(model.config)
     files.require_space(out.parent, (2 + len(config.precisions) + len(config.gguf)) * 4 * count + (16 << 20))
-    text = held_out_text(held_out, model.config, config.held_out_tokens)
+    text: HeldOut | Pairs | None = held_out_text(held_out, model.config, config.held_out_tokens)
+    if not isinstance(model, Decoder):
+        text = _pairs(model, checkpoint, config, text)
     try:
         with files.making(out) as folder:
             progress(1, steps, "writing the graph")
-            write_graph(model, folder / "onnx" / "model.onnx", config)
-            save(model, folder, tokenizer)
+            write_graph(model, folder / "onnx" / "model.onnx", config, adapter=adapter)
+            keep(model, folder, tokenizer)
+            if adapter:
+                lora.keep(adapter, folder / ADAPTER.parent)
+                write_adapter(folder / ADAPTER, inputs_of(model.config, adapter, TARGETS[config.target].size_of_heads(
+                    model.config)))
             progress(2, steps, "proving that it is the same model")
-            verdict = parity.compare(model, folder / "onnx" / "model.onnx", config.tolerance, text,
-                                     _within(progress, 2, steps))
+            verdict = _prove(model, folder, config, text, adapter, _within(progress, 2, steps))
             if not verdict["passed"]:
                 raise _NotTheSame
             if config.precisions:
-                verdict["costs"] = _smaller(model, folder / "onnx", config, text, _within(progress, 3, steps))
+                verdict["costs"] = _smaller(model, folder / "onnx", config, text, adapter,
+                                            _within(progress, 3, steps))
                 files.write_json(folder / "cost.json", verdict["costs"])
             if config.gguf:
                 progress(steps - 1, steps, "writing the files for llama.cpp")
                 verdict["gguf"] = gguf.make(model.config, _weights(model), folder, out.name, config.gguf,
-                                            config.licence)
+                                            config.licence) if writes else {"files": {}, "refused": NO_GGUF}
             progress(steps - 1, steps, "writing the card")
-            write_sidecars(folder, model.config, config)
+            write_sidecars(folder, model, config)
             files.write_json(folder / "parity.json", {k: v for k, v in verdict.items() if k not in ("costs", "gguf")})
             known = {**facts, "parity": verdict, "licence": config.licence, "name": out.name, "target": config.target}
-            (folder / "README.md").write_text(card(model.config, known), encoding="utf-8")
+            told = (card(model.config, known) if isinstance(model, Decoder) else
+                    score_card.card(model.config, model.labels, known))
+            (folder / "README.md").write_text(told + _adapter_section(config), encoding="utf-8")
             _write_manifest(folder, checkpoint, config, facts, verdict)
     except _NotTheSame:
         pass
@@ -95,23 +118,87 @@ def export(checkpoint: Path, config: ExportConfig, out: Path, progress: Progress
     return out, verdict
 
 
-def write_graph(model: Decoder, path: Path, config: ExportConfig, precision: Precision | None = None) -> None:
+def keep(model: Decoder | Scorer, folder: Path, tokenizer: Path) -> None:
+    """The checkpoint itself, for transformers."""
+    if isinstance(model, Decoder):
+        pretrained.save(model, folder, tokenizer)
+    else:
+        scorer.save(model, folder, tokenizer)
+
+
+def write_graph(model: Decoder | Scorer, path: Path, config: ExportConfig, precision: Precision | None = None,
+                adapter: lora.Adapter | None = None) -> None:
     path.parent.mkdir(exist_ok=True)
-    TARGETS[config.target](model.config, _weights(model), precision.matrices() if precision else None).save(path)
+    weights, matrices = _weights(model), precision.matrices() if precision else None
+    if isinstance(model, Decoder):
+        TARGETS[config.target](model.config, weights, matrices, adapter.parts if adapter else ()).save(path)
+    else:
+        SCORING[config.target](model.config, weights, matrices, model.labels, model.pad).save(path)
     onnx.checker.check_model(str(path))
 
 
-def _weights(model: Decoder) -> dict[str, np.ndarray]:
-    return {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+def _weights(model: Decoder | Scorer) -> dict[str, np.ndarray]:
+    state = model.state_dict() if isinstance(model, Decoder) else model.weights()
+    return {name: tensor.numpy() for name, tensor in state.items()}
 
 
-def _smaller(model: Decoder, folder: Path, config: ExportConfig, text: HeldOut | None,
+def _pairs(model: Scorer, checkpoint: Path, config: ExportConfig, held_out: HeldOut | None) -> Pairs:
+    if not config.pairs:
+        return made_pairs(model.config, held_out)
+    return read_pairs(Path(config.pairs), Reader(checkpoint, model.config.context_length, model.config.vocab_size))
+
+
+def _adapter(model: Decoder | Scorer, config: ExportConfig) -> lora.Adapter | None:
+    if not config.adapter:
+        return None
+    if not isinstance(model, Decoder):
+        raise UserError("export.adapter is for models that write texts, and this one scores them; merge the adapter "
+                        "with PEFT and export the model that comes out.", where="export.adapter")
+    return lora.load(Path(config.adapter), model.config)
+
+
+def _adapter_section(config: ExportConfig) -> str:
+    """What the card says of an adapter."""
+    if not config.adapter:
+        return ""
+    if config.merge_adapter:
+        return "\n## Adapter\n\nA LoRA adapter was added to the weights, in every file of this bundle.\n"
+    return f"""
+## Adapter
+
+The weights are the model's own. A LoRA adapter lies beside them: `{ADAPTER}` for onnxruntime
+(`RunOptions.add_active_adapter`), the folder `{ADAPTER.parent}` for PEFT (`PeftModel.from_pretrained`). Here it is
+switched on by `load(..., adapter=True)` or `studio generate --adapter`.
+"""
+
+
+def _prove(model: Decoder | Scorer, folder: Path, config: ExportConfig, text: Any, adapter: lora.Adapter | None,
+           progress: Progress) -> dict[str, Any]:
+    """The verdict on the graph, and on the graph with its adapter as the merged model."""
+    path = folder / "onnx" / "model.onnx"
+    if not isinstance(model, Decoder):
+        return score_parity.compare(model, path, config.tolerance, text, progress)
+    found = parity.compare(model, path, config.tolerance, text, progress)
+    if adapter is None:
+        return found
+    with_it = parity.compare(lora.merge(model, adapter), path, config.tolerance, text, progress, folder / ADAPTER)
+    differences = [each["max_difference"] for each in (found, with_it)]
+    return {**found, "passed": found["passed"] and with_it["passed"], "adapter": with_it,
+            "sentence": f"{found['sentence']} With its adapter: {with_it['sentence']}",
+            "max_difference": None if None in differences else max(differences),
+            "cases": [*found["cases"], *({**case, "name": f"{case['name']}, adapted"} for case in with_it["cases"])]}
+
+
+def _smaller(model: Decoder | Scorer, folder: Path, config: ExportConfig, text: Any, adapter: lora.Adapter | None,
              progress: Progress) -> list[dict[str, Any]]:
     """Write each precision, measure what it costs, and take the broken ones away again."""
     for precision in config.precisions:
         progress(0, 0, f"writing {precision.kind}")
-        write_graph(model, folder / precision.file, config, precision)
-    found = cost.measure(folder, config.precisions, text, progress)
+        write_graph(model, folder / precision.file, config, precision, adapter)
+    if isinstance(model, Decoder):
+        found = cost.measure(folder, config.precisions, text, progress)
+    else:
+        found = score_cost.measure(folder, config.precisions, text, model.pad or 0, progress)
     for row in found:
         if not row["passed"]:
             path = folder.parent / row["file"]
@@ -125,18 +212,21 @@ def _within(progress: Progress, done: int, of: int) -> Progress:
     return lambda _, __, message="": progress(done, of, message)
 
 
-def write_sidecars(folder: Path, config: ModelConfig, asked: ExportConfig) -> None:
+def write_sidecars(folder: Path, model: Decoder | Scorer, asked: ExportConfig) -> None:
     """What the clients want to know beside the checkpoint's own files."""
-    published = files.read_json(folder / "config.json")
+    stated = files.read_json(folder / "config.json")
     beside = sorted(path.name.removesuffix("_data") for path in (folder / "onnx").glob("*.onnx_data"))
     if beside:
         # transformers.js looks for no second file unless it is told of one.
-        published["transformers.js_config"] = {"use_external_data_format": dict.fromkeys(beside, True)}
-        files.write_json(folder / "config.json", published)
-    end = published.get("eos_token_id")
+        stated["transformers.js_config"] = {"use_external_data_format": dict.fromkeys(beside, True)}
+        files.write_json(folder / "config.json", stated)
+    if not isinstance(model, Decoder):
+        (folder / "generation_config.json").unlink()
+        return
+    end = stated.get("eos_token_id")
     generation = files.read_json(folder / "generation_config.json")
     files.write_json(folder / "generation_config.json", {**generation, **SAMPLING})
-    files.write_json(folder / "genai_config.json", genai(config, end, TARGETS[asked.target]))
+    files.write_json(folder / "genai_config.json", genai(model.config, end, TARGETS[asked.target]))
 
 
 def genai(config: ModelConfig, end: int | None, graph: type[DecoderGraph] = DecoderGraph) -> dict[str, Any]:
@@ -167,9 +257,15 @@ def _write_manifest(folder: Path, checkpoint: Path, config: ExportConfig, facts:
                     verdict: dict[str, Any]) -> None:
     made_from = {"checkpoint": checkpoint.name, **facts.get("lineage", {}),
                  "weights": files.fingerprint_file(folder / "model.safetensors")}
+    if config.adapter:
+        made_from["adapter"] = files.fingerprint_file(Path(config.adapter) / lora.WEIGHTS)
     kept = {row["precision"]: row["file"] for row in verdict.get("costs", ()) if row["passed"]}
     summary = {"parity": verdict["sentence"], "max_difference": verdict["max_difference"], "target": config.target,
                "graphs": {"float32": "onnx/model.onnx", **kept}}
+    if "task" in verdict:
+        summary["task"] = verdict["task"]
+    if "adapter" in verdict:
+        summary["adapter"] = str(ADAPTER)
     if "gguf" in verdict:
         summary["gguf"] = verdict["gguf"]
     mark = files.fingerprint("bundles", made_from, config.dump())

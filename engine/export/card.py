@@ -69,11 +69,18 @@ LINEAGE = ("published", "dataset", "tokens", "run", "checkpoint")
 def _front_matter(licence: str, published: bool = False) -> str:
     values: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation",
                               "tags": ["onnx", "text-generation", *([] if published else ["from-scratch"])]}
-    if re.fullmatch(r"[a-z0-9]+([.-][a-z0-9]+)*", licence):
-        values["license"] = licence
-    elif licence:
-        values |= {"license": "other", "license_name": licence}
-    return "---\n" + yaml.safe_dump(values, sort_keys=False, allow_unicode=True).rstrip() + "\n---"
+    return _matter({**values, **_licence(licence)})
+
+
+def _licence(licence: str) -> dict[str, str]:
+    """In the Hub's words, which has names for the common ones."""
+    if not licence or re.fullmatch(r"[a-z0-9]+([.-][a-z0-9]+)*", licence):
+        return {"license": licence} if licence else {}
+    return {"license": "other", "license_name": licence}
+
+
+def _matter(values: Mapping[str, Any]) -> str:
+    return "---\n" + yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True).rstrip() + "\n---"
 
 
 def _what(config: ModelConfig, count: int, lineage: Mapping[str, Any]) -> str:

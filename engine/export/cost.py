@@ -15,6 +15,7 @@ import numpy as np
 from engine.export import Precision
 from engine.export.held_out import HeldOut
 from engine.export.parity import GREEDY_TOKENS, Client, Refused
+from engine.inference.bundle import size_of
 from engine.inference.session import Session
 from engine.inference.speed import speeds
 from engine.progress import Progress, silent
@@ -51,7 +52,7 @@ def measure(onnx: Path, precisions: Sequence[Precision], text: HeldOut | None,
         name = precision.kind if precision else "float32"
         progress(number, len(precisions) + 2, f"measuring the cost of {name}")
         path = onnx / (precision.file if precision else "model.onnx")
-        row: dict[str, Any] = {"precision": name, "file": f"onnx/{path.name}", "bytes": _size(path),
+        row: dict[str, Any] = {"precision": name, "file": f"onnx/{path.name}", "bytes": size_of(path),
                                "tokens": text.rows[:, 1:].size, "text": told}
         try:
             row |= _against(baseline, Client(path), text) if precision else _against(baseline, baseline, text)
@@ -72,10 +73,6 @@ def measure(onnx: Path, precisions: Sequence[Precision], text: HeldOut | None,
     for row in whole:
         row |= measured[row["precision"]]
     return found
-
-
-def _size(path: Path) -> int:
-    return sum(part.stat().st_size for part in (path, path.with_name(path.name + "_data")) if part.exists())
 
 
 def _against(baseline: Client, client: Client, text: HeldOut) -> dict[str, Any]:

@@ -59,6 +59,11 @@ class Graph:
             self.weights[name] = np.ascontiguousarray(values)
         return name
 
+    def optional(self, name: str, kind: int, shape: Sequence[int | str], otherwise: Any) -> str:
+        """What the caller may give, and else is `otherwise`."""
+        self.input(name, kind, shape)
+        return self.constant(name, otherwise)
+
     def node(self, op: str, *inputs: str, name: str = "", domain: str = "", **attributes: Any) -> str:
         """Add an operator with one output; returns the output's name. An empty input is one left out."""
         return self.nodes_of(op, *inputs, outputs=(name or self._name(op),), domain=domain, **attributes)[0]

@@ -16,7 +16,7 @@ that is exact for left padding, for right padding and for a cache of any length.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,29 +42,19 @@ class Stream:
 class DecoderGraph(Graph):
     """The graph of one model: `config` gives the blocks, `weights` their float32 numbers by our own names.
 
-    `matrices` says how the large ones are kept.
+    `matrices` says how the large ones are kept, `adapted` to which modules an adapter may add something.
     """
 
     target = "native"
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, np.ndarray],
-                 matrices: Matrices | None = None) -> None:
+                 matrices: Matrices | None = None, adapted: Collection[str] = ()) -> None:
         super().__init__(config.family)
-        self.matrices = matrices or Matrices()
+        self.matrices, self.adapted = matrices or Matrices(), adapted
         self.config, self.head_size = config, self.size_of_heads(config)
         self.given = widen(config, weights, self.head_size)
         self.about |= {"target": self.target, "context_length": str(config.context_length)}
-        batch, sequence, past, total = "batch_size", "sequence_length", "past_sequence_length", "total_sequence_length"
-        caches = [f"{layer}.{part}" for layer in range(config.num_layers) for part in ("key", "value")]
-        ids = self.input("input_ids", INT64, (batch, sequence))
-        mask = self.input("attention_mask", INT64, (batch, total))
-        positions = self.input("position_ids", INT64, (batch, sequence))
-        for name in caches:
-            self.input(f"past_key_values.{name}", FLOAT, (batch, config.num_kv_heads, past, self.head_size))
-        self.output("logits", FLOAT, (batch, sequence, config.vocab_size))
-        for name in caches:
-            self.output(f"present.{name}", FLOAT, (batch, config.num_kv_heads, total, self.head_size))
-
+        ids, mask, positions = self.asks()
         if config.position == "rope":
             for name, table in zip(("rope.cos", "rope.sin"), rope(config, self.head_size), strict=True):
                 self.constant(name, table)
@@ -77,7 +67,26 @@ class DecoderGraph(Graph):
                 stream = self.block(stream, layer, positions)
         with self.scope("head"):
             hidden, _ = self.norm(stream, "norm")
-            self.name_output(self.matrices.product(self, hidden, "head.weight", self.head), "logits")
+            self.answers(hidden, ids, mask)
+
+    def asks(self) -> tuple[str, str, str]:
+        """The inputs, and the outputs that they lead to: (input_ids, attention_mask, position_ids)."""
+        config = self.config
+        batch, sequence, past, total = "batch_size", "sequence_length", "past_sequence_length", "total_sequence_length"
+        caches = [f"{layer}.{part}" for layer in range(config.num_layers) for part in ("key", "value")]
+        ids = self.input("input_ids", INT64, (batch, sequence))
+        mask = self.input("attention_mask", INT64, (batch, total))
+        positions = self.input("position_ids", INT64, (batch, sequence))
+        for name in caches:
+            self.input(f"past_key_values.{name}", FLOAT, (batch, config.num_kv_heads, past, self.head_size))
+        self.output("logits", FLOAT, (batch, sequence, config.vocab_size))
+        for name in caches:
+            self.output(f"present.{name}", FLOAT, (batch, config.num_kv_heads, total, self.head_size))
+        return ids, mask, positions
+
+    def answers(self, hidden: str, ids: str, mask: str) -> None:
+        """From the last hidden states (batch, sequence, width) to the output."""
+        self.name_output(self.matrices.product(self, hidden, "head.weight", self.head), "logits")
 
     @staticmethod
     def size_of_heads(config: ModelConfig) -> int:
@@ -102,7 +111,7 @@ class DecoderGraph(Graph):
 
     def embed(self, ids: str, positions: str) -> Stream:
         """(batch, sequence) ids -> (batch, sequence, width)."""
-        tied = self.config.tied_embeddings
+        tied = self.shared
         x = self.matrices.rows(self, ids, "head.weight" if tied else "embedding.weight",
                                self.given["embedding.weight"], shared=tied)
         if self.config.position == "learned":
@@ -110,9 +119,14 @@ class DecoderGraph(Graph):
         return Stream(x)
 
     @property
+    def shared(self) -> bool:
+        """Whether the head multiplies with the embedding's matrix."""
+        return self.config.tied_embeddings
+
+    @property
     def head(self) -> np.ndarray:
         """The (vocabulary, width) matrix that turns hidden states into logits."""
-        return self.given["embedding.weight" if self.config.tied_embeddings else "head.weight"]
+        return self.given["embedding.weight" if self.shared else "head.weight"]
 
     def block(self, stream: Stream, layer: int, positions: str) -> Stream:
         """One decoder layer: each half normalises the stream and gives the update that is added to it."""
@@ -143,9 +157,12 @@ class DecoderGraph(Graph):
             query, key = self.head_norm(query, f"{name}.query_norm", heads), self.head_norm(key, f"{name}.key_norm", kv)
         if c.position == "rope":
             query, key = self.rotate(query, positions, heads), self.rotate(key, positions, kv)
-        past = [f"past_key_values.{layer}.{part}" for part in ("key", "value")]
-        out = self.attention(query, key, value, past, name)
+        out = self.attention(query, key, value, self.past(layer), name)
         return self.product(out, f"{name}.output", c.attention_bias)
+
+    def past(self, layer: int) -> list[str]:
+        """The inputs that hold keys and values of what was read before."""
+        return [f"past_key_values.{layer}.{part}" for part in ("key", "value")]
 
     def attention(self, query: str, key: str, value: str, past: list[str], name: str) -> str:
         """The mixed heads; writes the outputs of the cache."""
@@ -195,7 +212,16 @@ class DecoderGraph(Graph):
     def product(self, x: str, name: str, bias: bool) -> tuple[str, str]:
         """`x` times a matrix, and the bias, "" if there is none, which the next node adds."""
         out = self.matrices.product(self, x, f"{name}.weight", self.given[f"{name}.weight"])
+        if name in self.adapted:
+            out = self.node("Add", out, self.adapter(x, name))
         return out, self.weight(f"{name}.bias") if bias else ""
+
+    def adapter(self, x: str, name: str) -> str:
+        """What a LoRA adapter (Hu et al. 2021) adds; zeros unless one is given."""
+        outside, inside = self.given[f"{name}.weight"].shape
+        first = self.optional(f"{name}.lora_A", FLOAT, (inside, "lora_rank"), np.zeros((inside, 0), np.float32))
+        second = self.optional(f"{name}.lora_B", FLOAT, ("lora_rank", outside), np.zeros((0, outside), np.float32))
+        return self.node("MatMul", self.node("MatMul", x, first), second)
 
     def linear(self, x: str, name: str, bias: bool) -> str:
         """A product with its bias added."""

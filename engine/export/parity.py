@@ -32,15 +32,23 @@ class Refused(Exception):
 
 
 class Client:
-    """The graph, called as any client of it would: plain inputs, plain outputs, the past handed back."""
+    """The graph, called as any client of it would: plain inputs, plain outputs, the past handed back.
 
-    def __init__(self, path: Path) -> None:
+    `adapter` is an .onnx_adapter file to switch on.
+    """
+
+    def __init__(self, path: Path, adapter: Path | None = None) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         # Threads that spin while they wait take the cores from PyTorch's, whose turn it is: 2-3 times slower in all.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self.options = onnxruntime.RunOptions()
+            if adapter is not None:
+                self.adapter = onnxruntime.LoraAdapter()    # kept: the options only point at it
+                self.adapter.Load(str(adapter))
+                self.options.add_active_adapter(self.adapter)
         except Exception as error:  # onnxruntime's errors share no base class of their own
             raise Refused(" ".join(str(error).split())[:300]) from None
         self.past = {value.name: value.shape for value in self.session.get_inputs()
@@ -52,15 +60,16 @@ class Client:
         past = past or [np.zeros((len(ids), heads, 0, size), np.float32) for _, heads, _, size in self.past.values()]
         inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
         try:
-            logits, *present = self.session.run(None, {**inputs, **dict(zip(self.past, past, strict=True))})
+            logits, *present = self.session.run(
+                None, {**inputs, **dict(zip(self.past, past, strict=True))}, self.options)
         except Exception as error:
             raise Refused(" ".join(str(error).split())[:300]) from None
         return logits, present
 
 
 def compare(model: Decoder, path: Path, tolerance: float, held_out: HeldOut | None = None,
-            progress: Progress = silent) -> dict[str, Any]:
-    """The verdict on the graph at `path` as an export of `model` (float32, on the CPU).
+            progress: Progress = silent, adapter: Path | None = None) -> dict[str, Any]:
+    """The verdict on the graph at `path`, with an .onnx_adapter file, as an export of `model` (float32, on the CPU).
 
     `held_out`: text that the model was not trained on; random tokens are used in its place, or after
     it, where there is too little. Passes if no logit of a real token in any case differs by more than
@@ -74,7 +83,7 @@ def compare(model: Decoder, path: Path, tolerance: float, held_out: HeldOut | No
     """
     model = model.eval()
     try:
-        client = Client(path)
+        client = Client(path, adapter)
         with torch.no_grad():
             return _compare(model, client, tolerance, _Text(model, held_out), progress)
     except Refused as error:
@@ -114,10 +123,11 @@ def _compare(model: Decoder, client: Client, tolerance: float, text: _Text, prog
     close = math.isclose(perplexity["pytorch"], perplexity["onnxruntime"], rel_tol=0.5 * 10**(1 - PERPLEXITY_DIGITS))
     passed = all(case["passed"] for case in found) and equal == wanted and close
     return {"passed": passed, "sentence": _sentence(found, largest, tolerance, equal, wanted, perplexity, passed),
-            "tolerance": tolerance, "max_difference": _json(largest),
-            "cases": [{**case, "max_difference": _json(case["max_difference"])} for case in found],
+            "tolerance": tolerance, "max_difference": json_number(largest),
+            "cases": [{**case, "max_difference": json_number(case["max_difference"])} for case in found],
             "greedy_tokens_equal": equal, "greedy_tokens": wanted,
-            "perplexity": {**perplexity, **{name: _json(perplexity[name]) for name in ("pytorch", "onnxruntime")}}}
+            "perplexity": {**perplexity, **{name: json_number(perplexity[name])
+                                            for name in ("pytorch", "onnxruntime")}}}
 
 
 class _Text:
@@ -140,7 +150,7 @@ class _Text:
 
 def _whole(model: Decoder, client: Client, ids: np.ndarray, side: str = "") -> float:
     """All tokens at once."""
-    mask = _mask(ids, side)
+    mask = padding(ids, side)
     return _difference(*_both(model, client, ids, mask), mask)
 
 
@@ -152,7 +162,7 @@ def _both(model: Decoder, client: Client, ids: np.ndarray, mask: np.ndarray) -> 
 
 def _stepwise(model: Decoder, client: Client, ids: np.ndarray, side: str) -> float:
     """Half of the tokens at once, the others one by one, against PyTorch reading all of them without a cache."""
-    mask, half = _mask(ids, side), ids.shape[1] // 2
+    mask, half = padding(ids, side), ids.shape[1] // 2
     logits, past = client.read(ids[:, :half], mask[:, :half], [])
     given = [logits]
     for place in range(half, ids.shape[1]):
@@ -162,7 +172,7 @@ def _stepwise(model: Decoder, client: Client, ids: np.ndarray, side: str) -> flo
     return _difference(expected, np.concatenate(given, axis=1), mask)
 
 
-def _mask(ids: np.ndarray, side: str) -> np.ndarray:
+def padding(ids: np.ndarray, side: str) -> np.ndarray:
     """1 for tokens; a batch's first rows are padded by a third and by one token, on the side that is named."""
     mask = np.ones_like(ids)
     for row, pads in enumerate((ids.shape[1] // 3, 1) if side else ()):
@@ -225,7 +235,7 @@ def _sentence(cases: list[dict[str, Any]], largest: float, tolerance: float, equ
             "in onnxruntime.")
 
 
-def _json(number: float) -> float | None:
+def json_number(number: float) -> float | None:
     """JSON knows no NaN."""
     return number if math.isfinite(number) else None
 

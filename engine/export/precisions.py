@@ -28,8 +28,13 @@ def _divergence(most: float) -> Any:
 
 
 def _agreement(least: float) -> Any:
-    return setting(least, "Smallest share of places at which it finds the same token likeliest as float32 does",
-                   ge=0, le=1, advanced=True)
+    return setting(least, "Smallest share of places at which it finds the same token likeliest as float32 does; of a "
+                          "model that scores, of decisions that are the same", ge=0, le=1, advanced=True)
+
+
+def _score(most: float) -> Any:
+    return setting(most, "Most that the scores of a reward model or classifier may move by on average, as a share of "
+                         "their standard deviation", gt=0, advanced=True)
 
 
 @PRECISIONS.add("float16")
@@ -41,6 +46,7 @@ class Float16(Precision):
     max_loss: float = _loss(0.002)
     max_divergence: float = _divergence(0.001)
     min_agreement: float = _agreement(0.98)
+    max_score: float = _score(0.01)
 
     def matrices(self) -> Matrices:
         from engine.export.matrices import Half
@@ -59,6 +65,7 @@ class Int8(Precision):
     max_loss: float = _loss(0.005)
     max_divergence: float = _divergence(0.005)
     min_agreement: float = _agreement(0.97)
+    max_score: float = _score(0.05)
 
     def matrices(self) -> Matrices:
         from engine.export.matrices import Blocks
@@ -75,6 +82,7 @@ class Int8Dynamic(Precision):
     max_loss: float = _loss(0.03)
     max_divergence: float = _divergence(0.03)
     min_agreement: float = _agreement(0.85)
+    max_score: float = _score(0.2)
 
     def matrices(self) -> Matrices:
         from engine.export.matrices import Dynamic
@@ -95,6 +103,7 @@ class Int4(Precision):
     max_loss: float = _loss(0.05)
     max_divergence: float = _divergence(0.05)
     min_agreement: float = _agreement(0.85)
+    max_score: float = _score(0.3)
 
     def matrices(self) -> Matrices:
         from engine.export.matrices import Blocks

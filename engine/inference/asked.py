@@ -30,6 +30,7 @@ class Asked:
     tell_usage: bool
     logprobs: int               # alternatives that are told at each token; -1: nothing is
     prompt_tokens: int
+    model: str = ""             # the name that was asked for; empty for whichever is served
 
     def texts(self) -> Iterator[tuple[str, Asked]]:
         """Each text to write: its prompt, and the request with a seed of its own."""
@@ -52,9 +53,12 @@ def reading(body: bytes, model: Generator, chat: bool) -> Asked:
         raise UserError("the request is no JSON.") from None
     if not isinstance(given, dict):
         raise UserError("the request must be a JSON object.")
-    for name, nothing in UNKNOWN.items():
-        if given.get(name, nothing) not in (nothing, None, [], {}):
-            raise UserError(f"{name} is not done here; leave it out.", where=name)
+    name = given.get("model") or ""
+    if not isinstance(name, str):
+        raise UserError("model must be a name; see /v1/models.", where="model")
+    for field, nothing in UNKNOWN.items():
+        if given.get(field, nothing) not in (nothing, None, [], {}):
+            raise UserError(f"{field} is not done here; leave it out.", where=field)
     prompts = (model.chat(_list(given, "messages")),) if chat else _prompts(given, model)
     repeats, stream = _number(given, "n", 1, int), given.get("stream") is True
     if not 1 <= repeats * len(prompts) <= MOST_TEXTS:
@@ -76,7 +80,7 @@ def reading(body: bytes, model: Generator, chat: bool) -> Asked:
                 "seed": None if seed is None else abs(seed), "stop": stop, "alternatives": max(0, shown)}
     options = given.get("stream_options")
     tell = stream and isinstance(options, dict) and options.get("include_usage") is True
-    return Asked(tuple(prompts), settings, chat, repeats, stream, tell, shown, sum(counts) * repeats)
+    return Asked(tuple(prompts), settings, chat, repeats, stream, tell, shown, sum(counts) * repeats, name)
 
 
 def _prompts(given: dict[str, Any], model: Generator) -> tuple[str, ...]:

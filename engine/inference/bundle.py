@@ -10,6 +10,7 @@ from engine.config import UserError
 
 MODEL = "onnx/model.onnx"
 FULL = "float32"
+SCORES = "text-classification"      # the task of a model that scores, in the Hub's words
 NEEDED = ("config.json", "tokenizer.json")
 MOST_BYTES = {"tokenizer.json": 128 << 20, "config.json": 4 << 20}   # the largest published ones are a third of that
 CHECKED_BYTES = 1 << 30     # a larger file is checked by its size alone: reading it twice would double the wait
@@ -23,12 +24,7 @@ def check(folder: Path, precision: str = FULL) -> tuple[dict[str, Any], Path]:
     if graph is None:
         raise UserError(f"{folder} has no {precision} graph; it has {', '.join(precisions(folder))}.",
                         where="precision")
-    try:
-        sizes = {str(name): int(size) for name, size in manifest["files"].items()}
-        sums = {str(name): str(mark) for name, mark in manifest["checksums"].items()}
-    except (TypeError, KeyError, AttributeError, ValueError):
-        raise UserError(f"{folder / files.MANIFEST} is not the manifest of a bundle; export it again.",
-                        where=str(folder / files.MANIFEST)) from None
+    sizes, sums = _listed(folder, manifest)
     for name in (*NEEDED, graph, *(n for n in sizes if n.startswith(f"{graph}_data"))):
         _check_file(folder, name, sizes.get(name), sums.get(name))
     for name, most in MOST_BYTES.items():
@@ -42,9 +38,44 @@ def check(folder: Path, precision: str = FULL) -> tuple[dict[str, Any], Path]:
     return config, folder / graph
 
 
+def _listed(folder: Path, manifest: Any) -> tuple[dict[str, int], dict[str, str]]:
+    """Sizes and checksums of the files, by their names."""
+    try:
+        return ({str(name): int(size) for name, size in manifest["files"].items()},
+                {str(name): str(mark) for name, mark in manifest["checksums"].items()})
+    except (TypeError, KeyError, AttributeError, ValueError):
+        raise UserError(f"{folder / files.MANIFEST} is not the manifest of a bundle; export it again.",
+                        where=str(folder / files.MANIFEST)) from None
+
+
 def precisions(folder: Path) -> list[str]:
     """The names of the graphs in a bundle, float32 first."""
     return list(_graphs(folder, _manifest(folder)))
+
+
+def keeps_adapter(folder: Path) -> bool:
+    """Whether a bundle has a LoRA adapter apart from its weights."""
+    return isinstance(_summary(folder).get("adapter"), str)
+
+
+def adapter(folder: Path) -> Path | None:
+    """The .onnx_adapter file of a bundle that keeps one, once it is there, inside and unchanged."""
+    if not keeps_adapter(folder):
+        return None
+    name, (sizes, sums) = _summary(folder)["adapter"], _listed(folder, _manifest(folder))
+    _check_file(folder, name, sizes.get(name), sums.get(name))
+    return folder / name
+
+
+def scores(folder: Path) -> bool:
+    """Whether a bundle's model scores texts, as reward models and classifiers do, and writes none."""
+    return _summary(folder).get("task") == SCORES
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    manifest = _manifest(folder)
+    summary = manifest.get("summary") if isinstance(manifest, dict) else None
+    return summary if isinstance(summary, dict) else {}
 
 
 def _graphs(folder: Path, manifest: Any) -> dict[str, str]:
@@ -89,3 +120,8 @@ def context_length(folder: Path, config: dict[str, Any]) -> int:
         raise UserError(f"{folder / 'config.json'} does not say how long the model's context is; "
                         "export the bundle again.", where=str(folder / "config.json"))
     return found
+
+
+def size_of(graph: Path) -> int:
+    """Bytes of a graph's file, and of the weights that lie beside it."""
+    return sum(part.stat().st_size for part in (graph, graph.with_name(graph.name + "_data")) if part.exists())

@@ -29,8 +29,17 @@ def template_of(bundle: Path) -> str:
     return found if isinstance(found, str) else ""
 
 
-def render(template: str, messages: Sequence[Mapping[str, Any]], tokens: Mapping[str, str]) -> str:
-    """The prompt for an answer to `messages` ({"role", "content"}).
+def tokens_of(bundle: Path) -> dict[str, str]:
+    """The special tokens that templates put in, by their names in tokenizer_config.json."""
+    path = bundle / "tokenizer_config.json"
+    settings = files.read_json(path) if path.is_file() else {}
+    return {name: settings[name] for name in ("bos_token", "eos_token", "pad_token", "unk_token")
+            if isinstance(settings, dict) and isinstance(settings.get(name), str)}
+
+
+def render(template: str, messages: Sequence[Mapping[str, Any]], tokens: Mapping[str, str],
+           answer: bool = True) -> str:
+    """The prompt for an answer to `messages` ({"role", "content"}), or the conversation alone.
 
     `tokens`: bos_token, eos_token and the like, which templates put in. Raises UserError for messages
     that are none, for a model without a template, and for a template that fails or does too much.
@@ -41,7 +50,7 @@ def render(template: str, messages: Sequence[Mapping[str, Any]], tokens: Mapping
     from engine.tokens.chat import render as write  # imports Jinja, which continuing texts does without
 
     return write(template, [_plain(number, message) for number, message in enumerate(messages)],
-                 add_generation_prompt=True, **tokens)[0]
+                 add_generation_prompt=answer, **tokens)[0]
 
 
 def _plain(number: int, message: Mapping[str, Any]) -> dict[str, Any]:

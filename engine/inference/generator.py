@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from engine import files
 from engine.config import UserError
 from engine.inference import bundle as folder_of
-from engine.inference.chat import render, template_of
+from engine.inference.chat import render, template_of, tokens_of
 from engine.inference.sampling import cut, draw, softmax
 from engine.inference.session import Session
 from engine.inference.text import Writing
@@ -33,12 +32,20 @@ class Token:
 class Generator:
     """An exported model, ready to write. One text at a time: calls from several threads need one each."""
 
-    def __init__(self, bundle: Path, threads: int = 0, precision: str = folder_of.FULL) -> None:
+    def __init__(self, bundle: Path, threads: int = 0, precision: str = folder_of.FULL,
+                 adapter: bool = False) -> None:
+        if folder_of.scores(bundle):
+            raise UserError(f"{bundle.name} scores texts and writes none; choose another bundle, or score with it: "
+                            f"studio score {bundle.name} TEXT", where=str(bundle))
         self.config, graph = folder_of.check(bundle, precision)
         self.bundle, self.precision = bundle, precision
         self.context_length = folder_of.context_length(bundle, self.config)
         self.tokenizer = load_tokenizer(bundle / "tokenizer.json")
-        self._session = Session(graph, threads)
+        beside = folder_of.adapter(bundle) if adapter else None
+        if adapter and beside is None:
+            raise UserError(f"{bundle.name} keeps no adapter apart from its weights; leave the adapter out.",
+                            where="adapter")
+        self._session = Session(graph, threads, beside)
         self.vocab_size = self._session.vocab_size
         end = self.config.get("eos_token_id")
         self.ends = frozenset(n for n in (end if isinstance(end, list) else [end]) if isinstance(n, int))
@@ -136,11 +143,7 @@ class Generator:
 
     def chat(self, messages: Sequence[Mapping[str, Any]]) -> str:
         """The prompt for an answer to messages ({"role", "content"}), by the model's own chat template."""
-        template, path = template_of(self.bundle), self.bundle / "tokenizer_config.json"
-        settings = files.read_json(path) if path.is_file() else {}
-        named = {name: settings[name] for name in ("bos_token", "eos_token", "pad_token", "unk_token")
-                 if isinstance(settings, dict) and isinstance(settings.get(name), str)}
-        return render(template, messages, named)
+        return render(template_of(self.bundle), messages, tokens_of(self.bundle))
 
     def encode(self, prompt: str) -> np.ndarray:
         """The token ids (T,) of a prompt; an empty one begins a new text. UserError if it fills the context."""

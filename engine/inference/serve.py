@@ -118,6 +118,10 @@ class Handler(RequestHandler):
         self.finish(json.dumps({"error": {"message": sentence, "type": kind, "param": field or None,
                                           "code": code or None}}))
 
+    def no_model(self, name: str) -> None:
+        self.refuse(404, f"there is no model {name!r} here; the only one is {self.service.name}", "model_not_found",
+                    "model")
+
     def write_error(self, status_code: int, **_: Any) -> None:
         self.refuse(status_code, self._reason if status_code < 500 else "the server failed; its log says how")
 
@@ -131,7 +135,7 @@ class Models(Handler):
     def get(self, name: str = "") -> None:
         about = {"id": self.service.name, "object": "model", "created": self.service.made, "owned_by": "you"}
         if name and name != self.service.name:
-            return self.refuse(404, f"there is no model {name!r} here; the only one is {self.service.name}")
+            return self.no_model(name)
         return self.finish(about if name else {"object": "list", "data": [about]})
 
 
@@ -148,6 +152,8 @@ class Completions(Handler):
             return self.refuse(415, "send the request as application/json")
         try:
             asked = reading(self.request.body, self.service.model, self.chat)
+            if asked.model not in ("", self.service.name):
+                return self.no_model(asked.model)
             async with self.service.turn():
                 await (self._stream(asked) if asked.stream else self._whole(asked))
         except UserError as error:

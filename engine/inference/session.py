@@ -21,20 +21,26 @@ PREFILL_TOKENS = 512            # of a prompt read at once: their logits take th
 ONE_CORE_BYTES = 16 << 20       # below it, handing work to a second core takes longer than the work
 
 
+def options_for(path: Path, threads: int = 0) -> onnxruntime.SessionOptions:
+    """How a graph's file is run; `threads` 0 chooses by its size."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4      # what goes wrong is raised, and told in one sentence
+    if threads or path.stat().st_size < ONE_CORE_BYTES:
+        options.intra_op_num_threads = threads or 1
+    return options
+
+
 class Session:
-    """A decoder's graph: token ids in, logits out.
+    """A decoder's graph: token ids in, logits out; with an .onnx_adapter file switched on if one is given.
 
     Raises UserError if onnxruntime cannot read the file or if it isn't a graph of ours.
     """
 
-    def __init__(self, path: Path, threads: int = 0) -> None:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4      # what goes wrong is raised, and told in one sentence
-        if threads or path.stat().st_size < ONE_CORE_BYTES:
-            options.intra_op_num_threads = threads or 1
+    def __init__(self, path: Path, threads: int = 0, adapter: Path | None = None) -> None:
         try:
             # It reads external weights from the graph's own folder alone; a test holds that.
-            self._run = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._run = onnxruntime.InferenceSession(str(path), options_for(path, threads),
+                                                     providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's errors share no base class of their own
             reason = " ".join(str(error).split())[:300]
             raise UserError(f"{path} could not be read by onnxruntime ({reason}); export the bundle again.",
@@ -46,13 +52,36 @@ class Session:
             raise UserError(f"{path} is no decoder with a cache; export the bundle again.", where=str(path))
         self.vocab_size = int(logits.shape[-1])
         _, self.num_kv_heads, _, self.head_size = given[f"past_key_values.{self.caches[0]}"]
+        self.adapter = self._read_adapter(adapter) if adapter else {}
         self.appends = self._run.get_modelmeta().custom_metadata_map.get("target") != "portable"
+
+    def _read_adapter(self, path: Path) -> dict[str, onnxruntime.OrtValue]:
+        """The adapter's matrices by the inputs that take them.
+
+        They are given as inputs, as onnxruntime itself does for RunOptions.add_active_adapter: that has no way into
+        a run with bound buffers.
+        """
+        try:
+            found = onnxruntime.AdapterFormat.read_adapter(str(path)).get_parameters()
+        except Exception as error:  # onnxruntime's errors share no base class of their own
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(f"{path} could not be read by onnxruntime ({reason}); export the bundle again.",
+                            where=str(path)) from None
+        takes = {value.name: value.shape for value in self._run.get_overridable_initializers()}
+        for name, value in found.items():
+            given, wanted = value.shape(), takes.get(name, [])
+            fits = len(given) == len(wanted) and all(size == other for size, other in zip(given, wanted, strict=True)
+                                                     if isinstance(other, int))
+            if not fits or value.data_type() != "tensor(float)":
+                raise UserError(f"{path} holds {name}, for which this graph has no place; export the bundle again.",
+                                where=str(path))
+        return found
 
     def logits(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """Logits (B, T, V) of rows of tokens (B, T); `mask` (B, T) is 0 at padding, on either side."""
         empty = np.zeros((len(ids), self.num_kv_heads, 0, self.head_size), np.float32)
         inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": np.maximum(mask.cumsum(-1) - 1, 0),
-                  **{f"past_key_values.{name}": empty for name in self.caches}}
+                  **{f"past_key_values.{name}": empty for name in self.caches}, **self.adapter}
         with told():
             return self._run.run(["logits"], inputs)[0]
 
@@ -67,7 +96,8 @@ class Session:
         given = past or [empty] * len(self.caches)
         inputs = {"input_ids": ids, "attention_mask": mask,
                   "position_ids": np.maximum(mask.cumsum(-1) - 1, 0)[:, -ids.shape[1]:],
-                  **{f"past_key_values.{name}": value for name, value in zip(self.caches, given, strict=True)}}
+                  **{f"past_key_values.{name}": value for name, value in zip(self.caches, given, strict=True)},
+                  **self.adapter}
         with told():
             logits, *present = self._run.run(["logits", *(f"present.{name}" for name in self.caches)], inputs)
         return logits[:, -1], present
@@ -86,6 +116,8 @@ class Cache:
         self._mask = np.ones((1, capacity), np.int64)
         self._positions = np.arange(capacity, dtype=np.int64)[None]
         self._logits = np.empty((1, 1, self.vocab_size), np.float32)
+        for name, value in session.adapter.items():
+            self._binding.bind_ortvalue_input(name, value)
         self._begin(session)
 
     def _begin(self, session: Session) -> None:

@@ -13,6 +13,7 @@ import os
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,14 +24,14 @@ from engine import files
 from engine.config import UserError
 from engine.model import ModelConfig
 from engine.model.decoder import Decoder
-from engine.model.published import config_from, end_of, published_config, sidecars
+from engine.model.published import config_from, end_of, published_config, scores, sidecars
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
 _LLAMA = {
     "embedding": "model.embed_tokens", "norm": "model.norm", "head": "lm_head", "blocks": "model.layers",
-    "attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm",
+    "score": "score", "attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm",
     "attention.query": "self_attn.q_proj", "attention.key": "self_attn.k_proj", "attention.value": "self_attn.v_proj",
     "attention.query_norm": "self_attn.q_norm", "attention.key_norm": "self_attn.k_norm",
     "attention.output": "self_attn.o_proj", "mlp.gate": "mlp.gate_proj", "mlp.up": "mlp.up_proj",
@@ -38,7 +39,7 @@ _LLAMA = {
 }
 _GPT2 = {
     "embedding": "transformer.wte", "positions": "transformer.wpe", "norm": "transformer.ln_f", "head": "lm_head",
-    "blocks": "transformer.h", "attention_norm": "ln_1", "mlp_norm": "ln_2",
+    "score": "score", "blocks": "transformer.h", "attention_norm": "ln_1", "mlp_norm": "ln_2",
     # GPT-2 keeps query, key and value side by side in one matrix.
     "attention.query": "attn.c_attn", "attention.key": "attn.c_attn", "attention.value": "attn.c_attn",
     "attention.output": "attn.c_proj", "mlp.up": "mlp.c_fc", "mlp.down": "mlp.c_proj",
@@ -101,8 +102,9 @@ def save(model: Decoder, folder: Path, tokenizer: Path | None = None) -> None:
     write(model.config, model.state_dict(), folder, tokenizer)
 
 
-def write(config: ModelConfig, state: Mapping[str, Tensor], folder: Path, tokenizer: Path | None = None) -> None:
-    """`save` for weights that are at hand without their model, under our names."""
+def write(config: ModelConfig, state: Mapping[str, Tensor], folder: Path, tokenizer: Path | None = None,
+          stated: Mapping[str, Any] | None = None) -> None:
+    """`save` for weights that are at hand without their model, under our names; config.json has `stated` besides."""
     folder = Path(folder)
     weights = {name: tensor.detach().float().cpu().contiguous()
                for name, tensor in to_published(config, state).items()}
@@ -119,7 +121,7 @@ def write(config: ModelConfig, state: Mapping[str, Tensor], folder: Path, tokeni
         files.write(folder / name, text)
     files.write_json(folder / "generation_config.json", {
         "bos_token_id": end_id, "eos_token_id": end_id, "pad_token_id": end_id, "do_sample": True, "temperature": 0.8})
-    files.write_json(folder / "config.json", published_config(config, end_id))
+    files.write_json(folder / "config.json", {**published_config(config, end_id), **(stated or {})})
 
 
 def _write_weights(path: Path, weights: dict[str, Tensor]) -> None:
@@ -145,8 +147,21 @@ def load(folder: Path, device: str | torch.device = "cpu") -> Decoder:
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; choose the folder of a checkpoint.", where=str(folder))
     config = config_from(folder)
+    if scores(folder):
+        raise UserError(f"{folder} is a model that scores texts, and one that writes them is needed here; "
+                        "choose another checkpoint.", where=str(folder))
     model = _empty(config)
-    wanted = to_published(config, model.state_dict())
+    found = tensors(folder, config, to_published(config, model.state_dict()), device)
+    model.load_state_dict(from_published(config, found), assign=True)
+    return model
+
+
+def tensors(folder: Path, config: ModelConfig, wanted: Mapping[str, Tensor],
+            device: str | torch.device = "cpu") -> dict[str, Tensor]:
+    """All the `wanted` tensors of a checkpoint, in float32, by their published names; each has the shape of its like.
+
+    Raises UserError as `load` does.
+    """
     found: dict[str, Tensor] = {}
     for path in _weight_files(folder):
         for name, tensor in _read(path, config, wanted).items():
@@ -157,8 +172,7 @@ def load(folder: Path, device: str | torch.device = "cpu") -> Decoder:
     if missing := [name for name in wanted if name not in found]:
         raise UserError(f"{folder} lacks the tensor {missing[0]}{_and_more(missing)}, which its config.json asks for; "
                         "restore the weights.", where=str(folder))
-    model.load_state_dict(from_published(config, found), assign=True)
-    return model
+    return found
 
 
 def _is_qwen2(folder: Path) -> bool:
@@ -191,7 +205,7 @@ def _read(path: Path, config: ModelConfig, wanted: Mapping[str, Tensor]) -> dict
         with safe_open(path, framework="pt") as file:
             for stored in file.keys():  # noqa: SIM118  the file is no mapping
                 # Checkpoints of the bare model, such as the first GPT-2, leave the prefix out.
-                name = stored if stored.startswith((prefix, "lm_head.")) else prefix + stored
+                name = stored if stored.startswith((prefix, "lm_head.", "score.")) else prefix + stored
                 if name not in wanted:
                     if _needless(name, config):
                         continue

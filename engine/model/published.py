@@ -257,3 +257,15 @@ def sidecars(config: ModelConfig, tokenizer: Path) -> dict[str, str]:
         merged = {**value, **known} if isinstance(known, dict) else value
         made[name] = json.dumps(merged, indent=2, ensure_ascii=False) + "\n"
     return made
+
+
+SCORES = "ForSequenceClassification"
+"""How the classes of transformers end that score texts and write none: reward models and classifiers."""
+
+
+def scores(folder: Path) -> bool:
+    """Whether a checkpoint's config.json, if there is one, states a model that scores texts."""
+    path = Path(folder) / "config.json"
+    values = files.read_json(path) if path.exists() else {}
+    stated = values.get("architectures") if isinstance(values, dict) else None
+    return isinstance(stated, list) and any(str(name).endswith(SCORES) for name in stated)

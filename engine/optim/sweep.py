@@ -72,6 +72,8 @@ class SweepConfig(Config):
     sampler: Literal["tpe", "random", "grid"] = setting(
         "tpe", "Who chooses: tpe learns from the trials before (Bergstra et al. 2011), random doesn't, grid tries all")
     num_trials: int = setting(20, "Trials to make; a grid makes all of its own", ge=1, le=10_000)
+    at_once: int = setting(1, "Trials that run at the same time: each on a GPU of its own, or, on a processor, with "
+                              "its share of the cores", ge=1, le=64, advanced=True)
     metric: Literal["val/loss", "val/bits_per_byte"] = setting(
         "val/loss", "What should be low; bits per byte where the tokenizer varies", advanced=True)
     prune: bool = setting(True, "Stop a trial whose best so far is worse than the median of the others at its step")
@@ -81,11 +83,11 @@ class SweepConfig(Config):
     @model_validator(mode="after")
     def _ranges_can_be_read(self) -> Self:
         names = []
-        for place, text in enumerate(self.vary):
+        for text in self.vary:
             try:
                 names.append(Range.read(text).name)
             except UserError as error:
-                raise wrong(f"vary.{place}", f"is wrong: {error.sentence.rstrip('.')}", text) from None
+                raise wrong("vary", f"cannot be read: {error.sentence.rstrip('.')}", text) from None
         if twice := next((name for name in names if names.count(name) > 1), ""):
             raise wrong("vary", f"names {twice} twice")
         return self

@@ -19,6 +19,7 @@ UTILISATION = 0.6   # of the peak, that large products reach
 BANDWIDTH = 0.8      # of the memory's speed, that plain reads and writes reach
 TRAFFIC = 5          # times that each kept activation passes through memory: written and read, forward and backward
 LAUNCH_SECONDS = 5e-4  # a block and micro-batch, below which no device gets: about 100 kernels of 5 µs, an assumption
+START_SECONDS = 60.0  # until the first step: libraries, meeting, compiling: an assumption, paid on every device
 LINK = 0.42          # of the link's figure (both directions together): one direction, less protocol
 NODE = 8             # devices joined by the fast link; beyond it goes the network
 NETWORK_GB = 50.0    # a second and device, both directions together: 200 Gbit/s each way: an assumption
@@ -63,9 +64,10 @@ def estimate_on(recipe: Recipe, machine: Machine, devices: int, prices: Prices) 
         machine.bandwidth_gb * 1e9 * BANDWIDTH)
     computing = max(products + moved, LAUNCH_SECONDS * model.num_layers * math.ceil(rows / at_once))
     talking = max(0.0, _talk(recipe, machine, devices, strategy, math.ceil(rows / at_once)) - HIDDEN * computing)
-    seconds = steps * (computing + talking)
+    training = steps * (computing + talking)
+    seconds = START_SECONDS + training
     hours = seconds / 3600 * devices
-    kwh = hours * (machine.watts * DRAW + HOST_WATTS) / 1000
+    kwh = (training / 3600 * devices * machine.watts * DRAW + hours * HOST_WATTS) / 1000
     used = estimate.flops_per_token(model) * own / (machine.tflops * 1e12) / (computing + talking)
     return Estimate(devices, strategy, held / 1e9, rows, rows * devices / wanted if devices > wanted else 1.0, seconds,
                     hours * machine.price, kwh * prices.overhead.value, used)

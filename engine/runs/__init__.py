@@ -19,6 +19,7 @@ from engine.runs.folder import Run, Status
 from engine.runs.history import foretell
 from engine.runs.launch import launch
 from engine.runs.outside import hand_over, require_here
+from engine.runs.possible import require_possible
 from engine.runs.trashed import trash
 from engine.workspace import Workspace, slug
 
@@ -27,8 +28,12 @@ __all__ = ["Run", "Status", "create", "enqueue", "find", "listing", "pause", "re
 
 
 def create(recipe: Recipe, workspace: Workspace | None = None) -> Run:
-    """A new run folder that asks for the recipe; nothing is started. The name gets a number if it is taken."""
+    """A new run folder that asks for the recipe; nothing is started. The name gets a number if it is taken.
+
+    Raises UserError for what is known to be impossible here, before there is a folder.
+    """
     workspace = workspace or Workspace()
+    require_possible(recipe, workspace)
     root, name, number = workspace.place("runs"), slug(recipe.name), 1
     files.require_space(root, 64 << 20)
     while True:

@@ -41,7 +41,7 @@ def history(run: Run) -> tuple[list[Rows], Cursor]:
 
     A long history is kept for the next one who asks, where the folder can be written to.
     """
-    found, cursor = _kept(run)
+    found, cursor = kept(run)
     try:
         with open(run.path / "metrics.jsonl", "rb") as file:
             facts = os.fstat(file.fileno())
@@ -138,8 +138,8 @@ def _keep(run: Run, found: list[Rows], cursor: Cursor) -> None:
         return  # somebody else's folder, or a full disk: the history is read anew each time
 
 
-def _kept(run: Run) -> tuple[list[Rows], Cursor]:
-    """What was kept, if it still tells of this history."""
+def kept(run: Run) -> tuple[list[Rows], Cursor]:
+    """What was kept, if it still tells of this history, and the cursor behind it."""
     path = run.path / CACHE
     try:
         with open(path, "rb") as file:

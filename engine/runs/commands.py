@@ -11,7 +11,7 @@ from pathlib import Path
 from engine import files
 from engine.config import UserError
 from engine.recipe import Recipe
-from engine.runs import enqueue, find, listing, notes, outside, queue, recipe_of, tables, trashed
+from engine.runs import Run, enqueue, find, listing, notes, outside, queue, recipe_of, tables, trashed
 from engine.workspace import Workspace
 
 Verb = tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]
@@ -90,7 +90,9 @@ def takes_place(command: argparse.ArgumentParser) -> None:
 
 
 def move(arguments: argparse.Namespace) -> int:
-    queue.move(find(arguments.name, _workspace(arguments)), arguments.place - 1)
+    place = queue.move(find(arguments.name, _workspace(arguments)), arguments.place - 1) + 1
+    if place != arguments.place:
+        print(f"there is no place {arguments.place}; {arguments.name} has place {place} now")
     return show(arguments)
 
 
@@ -171,7 +173,9 @@ def metrics(arguments: argparse.Namespace) -> int:
         made = tables.to_tensorboard(run)
         print(f"{made}\nsee it with: tensorboard --logdir {workspace.place('runs')}")
     elif arguments.to:
-        files.write(Path(arguments.to).expanduser(), tables.to_csv(run))
+        text, target = tables.to_csv(run), Path(arguments.to).expanduser()
+        files.write(target, text)
+        print(f"{target} holds {text.count(chr(10)) - 1:,} steps of {run.name}")
     else:
         sys.stdout.write(tables.to_csv(run))
     return 0
@@ -212,6 +216,7 @@ def _workspace(arguments: argparse.Namespace) -> Workspace:
 def torchrun(arguments: argparse.Namespace) -> int:
     run = find(arguments.name, _workspace(arguments))
     print(outside.torchrun(recipe_of(run), run.path))
+    _remark(run)
     return 0
 
 
@@ -220,7 +225,17 @@ def slurm(arguments: argparse.Namespace) -> int:
     script = outside.write_script(run, recipe_of(run))
     print(script.read_text(encoding="utf-8"), end="")
     print(f"# submit it with: sbatch {script}")
+    _remark(run)
     return 0
+
+
+def _remark(run: Run) -> None:
+    """Say where the processes would have nothing to do, or would be in each other's way; beside what may be piped."""
+    state = run.status().state
+    if state == "finished":
+        print(f"{run.name} is finished, so there is nothing left to train; start a new run for more.", file=sys.stderr)
+    elif state in ("running", "paused", "stopping"):
+        print(f"{run.name} is {state}; stop it before others start its processes.", file=sys.stderr)
 
 
 def verify(arguments: argparse.Namespace) -> int:

@@ -27,7 +27,7 @@ def bring_in(worker: Worker, recipe: Recipe) -> Path:
     What was fetched so far stays in the run's folder when the run is stopped or breaks off; a resume goes on with it.
     """
     from engine.model.estimate import parameters
-    from engine.model.pretrained import load
+    from engine.model.scorer import load_either as load
 
     asked, target = recipe.published, worker.run.path / "checkpoints" / FOLDER
     coming = worker.run.path / "coming"

@@ -91,6 +91,7 @@ def export(worker: Worker, recipe: Recipe) -> Recipe:
     from engine.export.bundle import export as make
     from engine.runs.energy import account
 
+    recipe = _with_places(worker, recipe)
     source = _source(worker, recipe)
     lineage = {**source.made(), "run": source.name}
     evaluation = source.path / "evaluation.json"
@@ -139,7 +140,7 @@ def _dataset(worker: Worker, recipe: Recipe) -> Path:
 
     if found := _made(worker, recipe, "dataset"):
         return found
-    folder = make(recipe.corpus, worker.workspace, recipe.name, worker.progress)
+    folder = make(recipe.corpus, worker.workspace, _name(recipe), worker.progress)
     _keep(worker, "dataset", folder)
     _tell_of_quarantine(worker, folder)
     _tell_of_skipped(worker, recipe)
@@ -177,7 +178,7 @@ def _tokens(worker: Worker, recipe: Recipe) -> Path:
 
     if found := _made(worker, recipe, "tokens"):
         return found
-    folder = make(recipe.tokens, _dataset(worker, recipe), worker.workspace, recipe.name, worker.progress)
+    folder = make(recipe.tokens, _dataset(worker, recipe), worker.workspace, _name(recipe), worker.progress)
     _keep(worker, "tokens", folder)
     return folder
 
@@ -200,6 +201,11 @@ def _text_of(worker: Worker, recipe: Recipe, tokens: Path, other: str) -> Path:
     config = TokensConfig(tokenizer=str((tokens / "tokenizer.json").relative_to(worker.workspace.path)))
     return make(config, dataset, worker.workspace, f"{dataset.name.rpartition('-')[0]}-by-{recipe.name}"[:80],
                 worker.progress)
+
+
+def _name(recipe: Recipe) -> str:
+    """What is made is called after the run that it is for, not after the range test that happened to need it first."""
+    return recipe.name.removesuffix("-lr-range") if recipe.jobs == ("lr_range",) else recipe.name
 
 
 def _keep(worker: Worker, kind: str, folder: Path) -> None:
@@ -252,6 +258,13 @@ def _source(worker: Worker, recipe: Recipe) -> Run:
     """The run whose checkpoint is looked at: the one that the recipe names, or this one."""
     own = {"train", "import"} & set(recipe.jobs)
     return find(recipe.from_run, worker.workspace) if recipe.from_run and not own else worker.run
+
+
+def _with_places(worker: Worker, recipe: Recipe) -> Recipe:
+    """The recipe with the files that its export names as they lie on this machine, if they may be read."""
+    named = {name: path for name in ("adapter", "pairs") if (path := getattr(recipe.export, name))}
+    found = {name: str(worker.workspace.resolve(path)) for name, path in named.items()}
+    return recipe.replace(export={**recipe.export.dump(), **found}) if found else recipe
 
 
 def _relative(worker: Worker, path: Path) -> str:

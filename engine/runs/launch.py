@@ -25,8 +25,8 @@ def python_path() -> str:
     return os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
 
 
-def launch(run: Run) -> None:
-    """Start a worker on the run folder and return at once. The log takes its output."""
+def launch(run: Run, **variables: str) -> None:
+    """Start a worker on the run folder and return at once; the log takes its output, the environment `variables`."""
     if run.locked():
         raise run.busy()
     reap()
@@ -34,7 +34,7 @@ def launch(run: Run) -> None:
     run.write_status(state="queued", created=time.time(), error="", host=platform.node(), pid=0)
     # Idle OpenMP threads that spin cost 3-5 times the CPU on a busy machine.
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONUNBUFFERED": "1", "DO_NOT_TRACK": "1",
-                   "PYTHONPATH": python_path()}
+                   "PYTHONPATH": python_path(), **variables}
     with open(run.path / "log.txt", "ab") as log:
         child = subprocess.Popen(
             [sys.executable, "-m", "engine", "work", str(run.path)],

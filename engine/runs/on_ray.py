@@ -2,34 +2,47 @@
 
 Ray starts the workers, tells torch where they meet, and starts all of them again when one dies. They run the same
 training as everywhere, off their main thread, so no signal reaches it: the request files do. The run folder must lie
-where every worker sees it; the first rank writes it.
+where every worker sees it; the first rank writes it. While no rank trains, since Ray has not given or not started them
+yet, a thread of this process keeps the status fresh and answers a stop.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
+import signal
 import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine import files
 from engine.config import UserError
+from engine.progress import Stopped
 from engine.recipe import Recipe
 from engine.runs import spread
+from engine.runs.folder import STALE_SECONDS, Run
 from engine.runs.launch import python_path
 from engine.runs.spread import Spread
 
 if TYPE_CHECKING:
     from engine.runs.worker import Worker
 
-OUTCOME, STATE = "ray.json", "ray"  # in the run folder: how it ended, and what Ray keeps while it trains
+OUTCOME, STATE = "ray.json", "ray"  # in the run folder: how it stands, and what Ray keeps while it trains
+LOOK_SECONDS = 0.5
 
 
 def train(worker: Worker, recipe: Recipe, tokens: Path, how: Spread) -> Path:
     """Train on `how.processes` workers of Ray; returns the best checkpoint. Raises as `trainer.train`, and UserError
-    where Ray is missing, and where workers died more often than `train.restarts`."""
+    where Ray is missing or not there, where it gives no workers within `train.ray_wait_seconds`, and where they died
+    more often than `train.restarts`."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(recipe.train.ray_wait_seconds)
     try:
         import ray
         from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -40,31 +53,127 @@ def train(worker: Worker, recipe: Recipe, tokens: Path, how: Spread) -> Path:
     outcome = worker.run.path / OUTCOME
     outcome.unlink(missing_ok=True)
     gpu = recipe.train.device != "cpu" and bool(_gpus())
-    # RAY_ADDRESS names a cluster; without it Ray starts on this machine alone.
-    shared = {"PYTHONPATH": python_path(), "RAY_TRAIN_V2_ENABLED": "1"}
-    alone: dict[str, Any] = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": how.processes + 1}
-    ray.init(runtime_env={"env_vars": shared}, include_dashboard=False, log_to_driver=False, **alone)
-    loop = TorchTrainer(
+    _join(how)
+    restarts = recipe.train.restarts
+    # What follows is Ray Train's second version, of which its types know nothing.
+    failures: dict[str, Any] = {"max_failures": restarts, "controller_failure_limit": restarts}
+    loop: Any = TorchTrainer(
         _rank, train_loop_config={"run": str(worker.run.path), "task": spread.told(recipe, tokens, how)},
         scaling_config=ScalingConfig(num_workers=how.processes, use_gpu=gpu),
         torch_config=TorchConfig(backend=None if gpu else "gloo"),
         run_config=RunConfig(name=STATE, storage_path=str(worker.run.path),
-                             failure_config=FailureConfig(max_failures=recipe.train.restarts)))
-    worker.tell(0, 0, "waiting for Ray's workers")
+                             failure_config=FailureConfig(**failures)))
+    # Ray would put its own handler of SIGINT before the worker's; what it hands over for that can be ended.
+    controllers: list[Any] = []
+    loop._register_sigint_handler = controllers.append
+    tries = f" in each of {restarts + 1} tries" if restarts else ""
+    words = (f"waiting for {how.processes} workers of Ray, at most {recipe.train.ray_wait_seconds:g} s{tries} until it "
+             "has room for them")
+    worker.tell(0, 0, words)
+    watch = Watch(worker.run, words, lambda: [ray.kill(controller) for controller in controllers])
     try:
         with worker.silent():
-            loop.fit()
+            watch.start()
+            try:
+                loop.fit()
+            finally:
+                watch.end()
     except Exception as problem:
-        if not outcome.exists():
-            said = str(problem).strip().splitlines()
-            raise UserError(f"Ray's workers died more often than train.restarts allows ({said[-1] if said else problem}"
-                            f"). Resume the run: {spread.goes_on(worker.run)}.", where=worker.run.name) from problem
+        if watch.stopped:
+            worker.run.requested("stop", take=True)
+            raise Stopped from None
+        if not _ended(outcome):
+            raise _failure(problem, worker.run, recipe, how, ray.cluster_resources()) from problem
     finally:
+        told = worker.run.status()
+        worker.tell(told.step, told.of, "" if told.message == words else told.message)
         ray.shutdown()
         shutil.rmtree(worker.run.path / STATE, ignore_errors=True)
-    told = json.loads(outcome.read_text(encoding="utf-8"))
+    found = _ended(outcome)
     outcome.unlink(missing_ok=True)
-    return spread.fate(told)
+    return spread.fate(found)
+
+
+def _join(how: Spread) -> None:
+    """Join the cluster that RAY_ADDRESS names; without it Ray starts on this machine alone."""
+    import ray
+
+    shared = {"PYTHONPATH": python_path(), "RAY_TRAIN_V2_ENABLED": "1"}
+    address = os.environ.get("RAY_ADDRESS")
+    alone: dict[str, Any] = {}
+    if not address:
+        # Without the word, Ray would look for any cluster that once ran on this machine, or is said to.
+        alone |= {"address": "local", "num_cpus": how.processes + 1}
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # for clouds that take machines away
+        # Ray's workers are nice to others (15), and on a busy machine get a thirtieth of a core: minutes to begin.
+        os.environ.setdefault("RAY_worker_niceness", "0")
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        ray.init(runtime_env={"env_vars": shared}, include_dashboard=False, log_to_driver=False, **alone)
+    except SystemExit:  # Ray's answer to a signal that comes meanwhile
+        raise Stopped from None
+    except ConnectionError as problem:
+        raise UserError(f"RAY_ADDRESS is {address}, and no Ray cluster answers there ({problem}); start it, or unset "
+                        "RAY_ADDRESS to train on this machine.", where="train.launcher") from problem
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():
+            signal.signal(number, handler)  # Ray's would leave at once and save nothing
+
+
+class Watch(threading.Thread):
+    """Looks after a run while none of its ranks trains: says for what is waited, and answers a stop with `cancel`."""
+
+    def __init__(self, run: Run, words: str, cancel: Callable[[], Any]) -> None:
+        super().__init__(daemon=True)
+        self._run, self._words, self._cancel = run, words, cancel
+        self._over = threading.Event()
+        self._beat, self._heard = run.status().heartbeat, -math.inf
+        self.stopped = False
+
+    def run(self) -> None:
+        while not self._over.wait(LOOK_SECONDS):
+            with suppress(UserError, OSError):  # a full disk; the next look may find room
+                self.look(time.monotonic())
+
+    def look(self, now: float) -> None:
+        """One look, at a monotonic time in seconds. A heartbeat that is not this process's own is a rank's."""
+        beat = self._run.status().heartbeat
+        if beat != self._beat:
+            self._beat, self._heard = beat, now
+        if now - self._heard < STALE_SECONDS:
+            return  # a rank looks at requests itself, and saves before it stops
+        if self._run.requested("stop"):
+            self.stopped = True
+            self._cancel()
+        else:
+            self._beat = self._run.write_status(message=self._words, heartbeat=time.time()).heartbeat
+
+    def end(self) -> None:
+        """Look no more."""
+        self._over.set()
+        self.join()
+
+
+def _failure(problem: Exception, run: Run, recipe: Recipe, how: Spread, there: dict[str, float]) -> UserError:
+    """What is told of an end that no rank told of."""
+    cause = getattr(problem, "controller_failure", None)
+    if type(cause).__name__ in ("WorkerGroupStartupTimeoutError", "InsufficientClusterResourcesError"):
+        has = f"{there.get('CPU', 0):g} processors and {there.get('GPU', 0):g} GPUs in all"
+        return UserError(f"Ray had no room for {how.processes} workers within {recipe.train.ray_wait_seconds:g} s; the "
+                         f"cluster has {has}. Take fewer train.devices or train.nodes, add machines to the cluster, or "
+                         "wait longer (train.ray_wait_seconds).", where="train.devices")
+    said = str(problem).strip().splitlines()
+    return UserError(f"Ray's workers died more often than train.restarts allows ({said[-1] if said else problem}). "
+                     f"Resume the run: {spread.goes_on(run)}.", where=run.name)
+
+
+def _ended(outcome: Path) -> dict[str, Any]:
+    """How a rank said that training ended; empty if none did."""
+    try:
+        found: dict[str, Any] = json.loads(outcome.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {} if "begun" in found else found
 
 
 def _gpus() -> int:
@@ -75,9 +184,7 @@ def _gpus() -> int:
 
 def _rank(given: dict[str, Any]) -> None:
     """One of Ray's workers."""
-    from engine import files
     from engine.runs import trainer
-    from engine.runs.folder import Run
     from engine.runs.follow import Mute
     from engine.runs.worker import Worker
     from engine.stages.ranks import Ranks
@@ -90,10 +197,21 @@ def _rank(given: dict[str, Any]) -> None:
     sys.stdout = sys.stderr = open(folder / "log.txt" if ranks.first else os.devnull, "a", buffering=1)  # noqa: SIM115
     try:
         with worker.heart():
+            if ranks.first:
+                _tell_of_restart(worker, folder / OUTCOME)
             outcome = {"checkpoint": str(trainer.train(worker, *spread.heard(given["task"]), ranks))}
     except Exception as problem:
         outcome = spread.failure(problem)
         if "failed" in outcome:
             raise  # Ray starts the workers again, or gives up
-    if ranks.first:
+    if ranks.first or "memory" in outcome:
         files.write_json(folder / OUTCOME, outcome)
+
+
+def _tell_of_restart(worker: Worker, outcome: Path) -> None:
+    """Count the times that the ranks began, and say so where it is not the first."""
+    begun = files.read_json(outcome).get("begun", 0) if outcome.exists() else 0
+    files.write_json(outcome, {"begun": begun + 1})
+    if begun:
+        worker.event("warning", sentence="A worker of Ray died, and Ray started all of them again. Training goes on "
+                                         f"from the last checkpoint (restart {begun}).")

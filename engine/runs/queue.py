@@ -30,6 +30,7 @@ from engine.runs.launch import launch, python_path
 from engine.workspace import Workspace
 
 TURN = "turn.json"
+DEVICE = "device.json"  # beside a run that a sweep started on a GPU of its own
 _ended: list[subprocess.Popen[bytes]] = []
 
 
@@ -119,15 +120,17 @@ def start_now(run: Run) -> None:
         launch(run)
 
 
-def move(run: Run, to: int) -> None:
-    """Give a waiting run another place: 0 is next."""
+def move(run: Run, to: int) -> int:
+    """Give a waiting run another place: 0 is next. Returns the place that it has then, which is the nearest one."""
     with editing(_workspace(run)):
         own = _found(run)
         others = [e for e in entries(_workspace(run)) if not e.begun and e.run != run]
-        others.insert(max(0, to), own)
+        to = min(max(0, to), len(others))
+        others.insert(to, own)
         for place, entry in enumerate(others, 1):
             if entry.place != place:
                 replace(entry, place=float(place)).write()
+    return to
 
 
 def change(run: Run, *, held: bool | None = None, start_at: float | None = None) -> None:

@@ -14,7 +14,7 @@ from engine import files
 from engine.config import UserError
 from engine.runs.folder import STALE_SECONDS, Run
 from engine.runs.launch import launch, reap
-from engine.runs.queue import TURN, Entry, devices, editing, entries, folder, todo, waiting
+from engine.runs.queue import DEVICE, TURN, Entry, devices, editing, entries, folder, todo, waiting
 from engine.workspace import Workspace
 
 POLL_SECONDS = 1.0
@@ -106,8 +106,9 @@ def _used(workspace: Workspace) -> set[str]:
         run = Run(path)
         if not (run.locked() or _about_to_start(run)):
             continue
+        told = path / (TURN if (path / TURN).exists() else DEVICE)
         try:
-            found.add(str(files.read_json(path / TURN)["device"]))
+            found.add(str(files.read_json(told)["device"]))
         except (UserError, KeyError):
             found.add("cpu" if len(devices()) == 1 or _asked(run) == "cpu" else devices()[0])
     return found

@@ -61,6 +61,8 @@ class TrainConfig(Config):
                  "cluster, or Ray", advanced=True)
     restarts: int = setting(0, "Times that training goes on by itself from its last checkpoint after a process died",
                             ge=0, le=100, advanced=True)
+    ray_wait_seconds: float = setting(600.0, "Longest wait until Ray has room for the processes; after it the run "
+                                             "ends with an error", gt=0, unit="seconds", advanced=True)
     sbatch: tuple[str, ...] = setting((), "Further options for SLURM's batch script, such as --partition=gpu or "
                                           "--time=4:00:00", advanced=True)
     validate_every: int = setting(100, "Steps between two looks at the validation loss", ge=1, unit="steps")

@@ -11,6 +11,8 @@ from panel.viewable import Viewable
 from engine import files, runs
 from engine.config import UserError
 from studio import costs, figures
+from studio.corpus_card import data_card
+from studio.corpus_entries import Sheet
 from studio.forms import Form
 from studio.layout import actions, button, picture, split, stack
 from studio.page import Page
@@ -22,7 +24,9 @@ FILES = {"model.onnx": "the model, in ONNX", "model_fp16.onnx": "in float16", "m
          "model_quantized.onnx": "in int8_dynamic", "model_q4.onnx": "in int4", "cost.json": "what they cost",
          "tokenizer.json": "its tokenizer", "config.json": "its shape",
          "parity.json": "the proof", "README.md": "its card", "genai_config.json": "for onnxruntime-genai",
-         "generation_config.json": "how it writes by default", ".gguf": "the model, for llama.cpp"}
+         "generation_config.json": "how it writes by default", "model.onnx_adapter": "its adapter, for onnxruntime",
+         "adapter_model.safetensors": "its adapter, for PEFT", "adapter_config.json": "its adapter's settings",
+         ".gguf": "the model, for llama.cpp"}
 
 
 class Export(Page):
@@ -40,7 +44,7 @@ class Export(Page):
         self.nothing = card(Text(empty("There is no bundle yet. Export a run that has a checkpoint; a run that was "
                                        "asked to export has its bundle as soon as it is over.", "inventory_2")))
         self.failed = Text(on_press=lambda name: self.session.goto("runs", run=name))
-        self.verdict, self.cases, self.where, self.contents, self.about = Text(), picture(), Text(), Text(), Text()
+        self.verdict, self.cases, self.where, self.contents, self.about = Text(), picture(), Text(), Text(), Sheet()
         self.smaller, self.quality = Text(), picture()
         self.costs = card(self.smaller, self.quality, title="Smaller forms", visible=False,
                           line="What each precision costs, and what it gains. In the picture, the lower right is best; "
@@ -111,20 +115,12 @@ class Export(Page):
         except UserError as error:
             self.verdict.html, self.cases.object = verdict(False, "This bundle has no proof", error.sentence), None
             return
-        same = parity.get("perplexity", {})
-        self.verdict.html = join([_verdict(parity), tiles([
-            ("Largest difference", number(parity["max_difference"])), ("Tolerance", f"{parity['tolerance']:g}"),
-            ("Greedy tokens equal", f"{parity['greedy_tokens_equal']} of {parity['greedy_tokens']}"),
-            (f"Perplexity in PyTorch, {same['text']} tokens" if "text" in same else "Perplexity in PyTorch",
-             number(same.get("pytorch"))),
-            ("Perplexity in onnxruntime", number(same.get("onnxruntime")))]), _refused_gguf(manifest)])
+        self.verdict.html = join([_verdict(parity), tiles(_figures(parity)), _refused_gguf(manifest)])
         self.cases.object = figures.parity(parity["cases"], parity["tolerance"])
         self._show_costs(bundle)
         self.where.html = path(bundle)
         self.contents.html = _contents(bundle, manifest)
-        card_text = next((p for p in (bundle / "README.md", bundle / "card.md") if p.exists()), None)
-        text = card_text.read_text(encoding="utf-8", errors="replace") if card_text else "The bundle has no card."
-        self.about.html = txt('<pre class="card">{}</pre>', text)
+        self.about.html = data_card(bundle, "export it again")
 
     def _show_costs(self, bundle: Path) -> None:
         try:
@@ -140,6 +136,21 @@ class Export(Page):
 def _verdict(parity: dict[str, Any]) -> Any:
     return verdict(bool(parity["passed"]), "Parity passed: it is the same model" if parity["passed"] else
                    "Parity FAILED: it is not the same model", str(parity["sentence"]))
+
+
+def _figures(parity: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the proof came to: of a model that writes texts, or of one that scores them."""
+    found = [("Largest difference", number(parity["max_difference"])), ("Tolerance", f"{parity['tolerance']:g}")]
+    if "decisions" in parity:
+        pairs = parity.get("pairs", {})
+        found.append(("Decisions equal", f"{parity['decisions_equal']} of {parity['decisions']}"))
+        return found if pairs.get("pytorch") is None else [
+            *found, ("Chosen scores more in PyTorch", f"{pairs['pytorch']:.1%}"),
+            ("Chosen scores more in onnxruntime", f"{pairs['onnxruntime']:.1%}")]
+    same = parity.get("perplexity", {})
+    return [*found, ("Greedy tokens equal", f"{parity['greedy_tokens_equal']} of {parity['greedy_tokens']}"),
+            (f"Perplexity in PyTorch, {same['text']} tokens" if "text" in same else "Perplexity in PyTorch",
+             number(same.get("pytorch"))), ("Perplexity in onnxruntime", number(same.get("onnxruntime")))]
 
 
 def _refused_gguf(manifest: Any) -> Any:

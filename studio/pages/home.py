@@ -154,7 +154,7 @@ def path(counts: dict[str, int]) -> Markup:
 def recent(found: list[Line]) -> Markup:
     return txt('<div class="recent">{}</div>', join(
         txt('<button type="button" data-press="{0}"><b>{0}</b>{1}<span>{2}</span><span>{3}</span></button>', line.name,
-            chip(line.status.state), f"val loss {number(line.val_loss)}" if line.val_loss is not None else "",
+            chip(line.status.state), f"lowest val loss {number(line.val_loss)}" if line.val_loss is not None else "",
             age(line.status.created)) for line in found))
 
 

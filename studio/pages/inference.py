@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shlex
+from pathlib import Path
 from typing import Any
 
 import panel as pn
@@ -13,11 +14,13 @@ from panel.viewable import Viewable
 
 from engine import runs
 from engine.config import UserError
-from engine.inference.bundle import precisions
+from engine.inference.bundle import keeps_adapter, precisions, scores
+from engine.model import published
 from studio.background import Background
 from studio.layout import actions, button, split, stack
 from studio.page import Page
 from studio.prompt_set import MOST_PROMPTS, PromptSet
+from studio.score_board import MOST_TEXTS, ScoreBoard
 from studio.texts import Text, percent, shell_line
 from studio.views import banner, card, join, number, press, tiles, txt
 from studio.voice import Source, Voice, asked
@@ -35,7 +38,7 @@ class Test(Page):
 
     def view(self) -> Viewable:
         self.first, self.second = Voice("What it writes"), Voice("")
-        self.batch, self.differ = PromptSet(), Background()
+        self.batch, self.board, self.differ = PromptSet(), ScoreBoard(), Background()
         self.sources: dict[str, Source] = {}
         self._fast, self._asked = None, ""
         select = {"options": [], "size": "small", "sizing_mode": "stretch_width", "margin": 0}
@@ -77,7 +80,7 @@ class Test(Page):
             [card(self.bundle, self.other, self.blind, self.prompt, self.many, actions(self.go, self.end, self.compare),
                   self.temperature, self.top_p, self.top_k, self.length, self.seed, self.until, self.words,
                   title="Prompt")],
-            [stack(sides, actions(self.reveal), self.legend, self.batch, self.closer)],
+            [stack(sides, self.board, actions(self.reveal), self.legend, self.batch, self.closer)],
             left="minmax(0, 4fr)", right="minmax(0, 8fr)")
 
     def shown(self) -> None:
@@ -85,19 +88,22 @@ class Test(Page):
         names = list(self.sources)
         wanted = next((name for name in (self.session.bundle, self.bundle.value) if name in names), None)
         self.bundle.param.update(options=names, value=wanted or next(iter(names), None))
-        self.other.param.update(options=[NOBODY, *names], value=self.other.value if self.other.value in names
-                                else NOBODY)
+        writers = [NOBODY, *(name for name, source in self.sources.items() if not source.scores)]
+        self.other.param.update(options=writers, value=self.other.value if self.other.value in writers else NOBODY)
         self._tell()
 
     @property
     def busy(self) -> bool:
-        return any(who.writer.busy for who in (self.first, self.second, self.batch))
+        return any(who.writer.busy for who in (self.first, self.second, self.batch, self.board))
 
     def _tell(self) -> None:
         source = self.sources.get(self.bundle.value or "")
-        self.go.disabled = source is None or self.busy
-        self.blind.visible = self.other.value != NOBODY and not self.many.value
-        self.compare.disabled = source is None or source.checkpoint or self.differ.busy
+        judges = source is not None and source.scores
+        self.go.param.update(disabled=source is None or self.busy, label="Score" if judges else "Generate")
+        for control in (self.other, self.temperature, self.top_p, self.top_k, self.length, self.seed, self.until):
+            control.visible = not judges
+        self.blind.visible = self.other.value != NOBODY and not self.many.value and not judges
+        self.compare.disabled = source is None or source.checkpoint or judges or source.adapter or self.differ.busy
         if source is None:
             self.words.html = banner("info", "There is no bundle yet: export a run first.",
                                      press("Go to Export", "export"))
@@ -106,14 +112,25 @@ class Test(Page):
             self.words.html = txt('<p class="more">A checkpoint is read through a graph made of it, unproven.</p>')
             return
         self.session.bundle = source.folder.name
+        precision = "" if source.precision == "float32" else f" --precision {source.precision}"
+        if judges:
+            texts = " ".join(map(shlex.quote, self._texts()[:4]))
+            self.words.html = shell_line(f"studio score {shlex.quote(source.folder.name)} {texts}{precision}",
+                                         self.session.workspace)
+            return
+        precision += " --adapter" if source.adapter else ""
         seed = f" --seed {self.seed.value}" if self.seed.value else ""
         stops = "".join(f" --stop {shlex.quote(text)}" for text in self._stops())
-        precision = "" if source.precision == "float32" else f" --precision {source.precision}"
         self.words.html = join([shell_line(
             f"studio generate {shlex.quote(source.folder.name)} {shlex.quote(self.prompt.value)} --temperature "
             f"{self.temperature.value:g} --top-p {self.top_p.value:g} --top-k {self.top_k.value} --max-new-tokens "
             f"{self.length.value}{seed}{stops}{precision}", self.session.workspace),
             shell_line(f"studio serve {shlex.quote(source.folder.name)}{precision}", self.session.workspace)])
+
+    def _texts(self) -> list[str]:
+        """The texts to score."""
+        prompt = self.prompt.value_input or ""
+        return [line for line in prompt.split("\n") if line.strip()][:MOST_TEXTS] if self.many.value else [prompt]
 
     def _stops(self) -> list[str]:
         return [line for line in (self.until.value_input or "").split("\n") if line]
@@ -129,11 +146,15 @@ class Test(Page):
         one, two = self.sources.get(str(self.bundle.value)), self.sources.get(str(self.other.value))
         if self.busy or one is None:
             return
+        self.first.card.visible, self.board.card.visible = not one.scores, one.scores
+        self.second.card.visible &= not one.scores
         seed, prompt = int(typed) if typed else random.randrange(1_000_000), self.prompt.value_input or ""
         settings: dict[str, Any] = {"max_new_tokens": self.length.value, "temperature": self.temperature.value,
                                     "top_k": self.top_k.value, "top_p": self.top_p.value, "stop": self._stops()}
         self.reveal.visible = self.batch.card.visible = False
-        if self.many.value:
+        if one.scores:
+            self.board.begin(one, self._texts() or [""])
+        elif self.many.value:
             prompts = [line for line in prompt.split("\n") if line.strip()][:MOST_PROMPTS]
             self.batch.begin(one, prompts or [""], seed, settings)
         else:
@@ -158,7 +179,7 @@ class Test(Page):
         self.reveal.visible = False
 
     def stop(self) -> None:
-        for who in (self.first, self.second, self.batch):
+        for who in (self.first, self.second, self.batch, self.board):
             who.stop()
 
     def tick(self) -> None:
@@ -167,7 +188,7 @@ class Test(Page):
 
     def _pull(self) -> None:
         """Show what was written since the last look; ten times a second while there is some."""
-        over = [who.pull() for who in (self.first, self.second, self.batch)]
+        over = [who.pull() for who in (self.first, self.second, self.batch, self.board)]
         if any(over) and not self.busy:
             if self._fast is not None:
                 self._fast.stop()
@@ -199,15 +220,25 @@ def _sources(session: Any) -> dict[str, Source]:
     found = []
     for bundle in session.workspace.listing("bundles"):
         try:
-            kinds = precisions(bundle)
+            kinds, judges, adapted = precisions(bundle), scores(bundle), keeps_adapter(bundle)
         except UserError:
-            kinds = ["float32"]     # opening it says what is wrong
-        found += [Source(bundle.name if kind == "float32" else f"{bundle.name} ({kind})", bundle, kind)
-                  for kind in kinds]
+            kinds, judges, adapted = ["float32"], False, False      # opening it says what is wrong
+        for kind in kinds:
+            label = bundle.name if kind == "float32" else f"{bundle.name} ({kind})"
+            found.append(Source(label, bundle, kind, scores=judges))
+            if adapted:
+                found.append(Source(f"{label} with its adapter", bundle, kind, adapter=True))
     for run in runs.listing(session.workspace):
-        found += [Source(f"{run.name}, checkpoint {path.name}", path, checkpoint=True)
+        found += [Source(f"{run.name}, checkpoint {path.name}", path, checkpoint=True, scores=_judges(path))
                   for path in run.checkpoints[::-1]]
     return {source.label: source for source in found}
+
+
+def _judges(checkpoint: Path) -> bool:
+    try:
+        return published.scores(checkpoint)
+    except UserError:
+        return False    # opening it says what is wrong
 
 
 def _closer(rows: list[dict[str, Any]]) -> Any:

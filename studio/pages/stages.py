@@ -10,7 +10,8 @@ from engine.config import UserError
 from engine.plan.outline import text_of
 from engine.recipe import Recipe, shipped
 from engine.runs import queue
-from engine.workspace import Workspace
+from engine.runs.possible import impossible
+from engine.workspace import Workspace, slug
 from studio.fields import label
 from studio.forms import Form
 from studio.layout import stack
@@ -75,6 +76,9 @@ class Train(Page):
             words = " ".join(filter(None, [label(section), label(rest.rsplit(".", 1)[-1]).lower() if rest else ""]))
             found.append((f"{words} {problem.sentence}", PAGE_OF.get(section, "")))
         if draft.recipe is not None:
+            for problem in impossible(draft.recipe, self.session.workspace):
+                section, _, rest = problem.field.rpartition(".")
+                found.append((f"{label(rest)} {problem.sentence}", PAGE_OF.get(section, "")))
             found += [(sentence, "corpus") for sentence in unreadable(draft.recipe, self.session.workspace)]
         return found
 
@@ -88,6 +92,8 @@ class Train(Page):
             self.ready.html = txt('<div class="ready no">{}<div><h2>Not ready: {} to put right</h2><ul>{}</ul></div>'
                                   "</div>", icon("error_outline"), many, lines)
             return
+        folder = slug(recipe.name)
+        name = recipe.name if folder == recipe.name else f"{recipe.name}” in the folder “{folder}"
         jobs = " → ".join(JOB_WORDS[job].lower() for job in recipe.jobs)
         facts = [("Tokens per step", number(recipe.tokens_per_step)),
                  ("Tokens in all", size(recipe.tokens_per_step * recipe.train.max_steps))]
@@ -95,7 +101,7 @@ class Train(Page):
             times = recipe.tokens_per_step * recipe.train.max_steps / max(1.0, text.unique)
             facts.append(("Epochs over the text", txt("{} <small>of {}</small>", number(times, 2), size(text.unique))))
         self.ready.html = txt('<div class="ready yes">{}<div><h2>Ready to start “{}”</h2><p class="line">{}</p>{}</div>'
-                              "</div>", icon("check_circle"), recipe.name, jobs[:1].upper() + jobs[1:], tiles(facts))
+                              "</div>", icon("check_circle"), name, jobs[:1].upper() + jobs[1:], tiles(facts))
 
     def _pressed(self, page: str) -> None:
         self.session.goto(page)

@@ -37,6 +37,10 @@ def test_help_lists_every_command_and_every_setting(capsys):
     (["resume", "nobody"], "there is no run called nobody"),
     (["generate", "nothing", "It was"], "nothing is neither a bundle nor a folder; there are none yet"),
     (["bias", "nothing"], "nothing is none of the datasets"),
+    (["train", "demo", "train.nodes=2", "train.micro_batch_size=8"],
+     "train.nodes is 2, and the studio starts processes on this machine alone; set train.launcher to torchrun"),
+    (["run", "demo", "evaluate.text_of=nobody"], "evaluate.text_of is nobody, and there is no such run"),
+    (["run", "demo", "jobs=[evaluate]", "from_run=nobody"], "from_run is nobody, and there is no such run"),
     (["train", "demo", "corpus.workers=banana"], "write a number of processes such as 2, local, local:2"),
 ])
 def test_a_mistake_is_one_line_on_stderr(workspace, capsys, line, sentence):
@@ -45,6 +49,7 @@ def test_a_mistake_is_one_line_on_stderr(workspace, capsys, line, sentence):
     assert sentence in said.err
     assert said.err.count("\n") == 1
     assert said.out == ""
+    assert not list(workspace.place("runs").iterdir()), "no folder was made"
 
 
 def test_a_corpus_outside_the_workspace_needs_a_word(workspace, tmp_path, capsys):

@@ -36,6 +36,12 @@ def test_a_table_refuses_a_second_part_of_the_same_name():
     ("optimizer.lr=1", "optimizer", "is not a setting here"),
     ("jobs=[train, curate]", "jobs", "curate, tokenize, train, evaluate, export"),
     ("jobs=[export]", "from_run", "no model to evaluate or export"),
+    ("optim.lr=nan", "optim.lr", "is nan, must be a number that is neither infinite nor nan"),
+    ("optim.lr=.inf", "optim.lr", "is inf, must be a number that is neither infinite nor nan"),
+    ("name=", "name", "name: is empty; write something"),
+    ("name=' '", "name", "name: is empty; write something"),
+    ("name=../../x", "name", "is ../../x, which reads as a path; write a name without /"),
+    ("sweep.vary=[optim.lr]", "sweep.vary", "sweep.vary: cannot be read: optim.lr is no range; write values"),
     ("corpus.steps=[clean, polish]", "corpus.steps.1", "kind 'polish' is not one of"),
 ])
 def test_a_wrong_setting_is_named_with_its_remedy(change, field, words):

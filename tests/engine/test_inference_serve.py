@@ -125,6 +125,7 @@ def test_chat_goes_through_the_models_template(client, model):
     (b"{", None), (b"[1]", None), ({"prompt": 3}, "prompt"), ({"prompt": []}, "prompt"),
     ({"prompt": "a", "temperature": "hot"}, "temperature"), ({"prompt": "a", "temperature": -1}, "temperature"),
     ({"prompt": "a", "top_p": 0}, "top_p"), ({"prompt": "a", "max_tokens": 0}, "max_new_tokens"),
+    ({"prompt": "a", "model": 3}, "model"),
     ({"prompt": "a", "n": 99}, "n"), ({"prompt": "a", "stop": 3}, "stop"), ({"prompt": [99999]}, "prompt"),
     ({"prompt": "a", "presence_penalty": 1}, "presence_penalty"), ({"prompt": "kalo " * 200}, "prompt"),
 ])
@@ -144,6 +145,15 @@ def test_nobody_comes_in_without_the_key_or_under_a_strange_name(address, client
     assert posted(address, {}, "/nothing")[0] == 404
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("other")
+
+
+def test_another_model_than_the_served_one_is_not_found(address, client):
+    for ask in (lambda: client.completions.create(model="gpt-4o", prompt="kalo"),
+                lambda: client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "mi"}])):
+        with pytest.raises(openai.NotFoundError, match="there is no model 'gpt-4o' here; the only one is toy") as error:
+            ask()
+        assert (error.value.code, error.value.param) == ("model_not_found", "model")
+    assert posted(address, {"prompt": "kalo", "max_tokens": 1})[0] == 200, "whichever is served, where none is named"
 
 
 def test_a_reader_that_leaves_frees_the_model(address, model, monkeypatch):

@@ -134,6 +134,8 @@ def test_a_model_too_large_for_one_device_is_cut_over_several_and_more_devices_a
     small = machines.estimates(Recipe.load("demo"), figures.machine("H100"), figures)
     assert (small[0].strategy, small[1].strategy) == ("one device", "DDP")
     assert small[-1].batch_grows == 128  # 8 rows a step, 1,024 devices
+    assert small[-1].seconds > machines.START_SECONDS, "however many devices there are, they have to start"
+    assert small[-1].cost > 1024 * machines.START_SECONDS / 3600 * figures.machine("H100").price
 
 
 def test_memory_counts_each_optimizer_s_own_state():

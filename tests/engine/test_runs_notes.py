@@ -95,6 +95,7 @@ def test_the_command_line_notes_tables_and_trash(workspace, tmp_path, capsys, mo
     assert main(["notes", "one", "--untag", "a"]) == 0
     assert capsys.readouterr().out.splitlines()[-2:] == ["#b", "good"]
     assert main(["metrics", "one", "--to", str(tmp_path / "m.csv")]) == 0
+    assert f"{tmp_path / 'm.csv'} holds " in capsys.readouterr().out
     assert (tmp_path / "m.csv").read_text().startswith("step,time,tokens,")
     assert main(["metrics", "one"]) == 0
     assert capsys.readouterr().out == (tmp_path / "m.csv").read_text()

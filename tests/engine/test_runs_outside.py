@@ -85,7 +85,13 @@ def test_the_command_line_shows_line_and_script(world, capsys):
     assert main(["torchrun", "shown", *where]) == 0
     assert capsys.readouterr().out.strip() == outside.torchrun(runs.recipe_of(run), run.path)
     assert main(["slurm", "shown", *where]) == 0
-    assert (run.path / "slurm.sh").read_text() in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert (run.path / "slurm.sh").read_text() in said.out
+    assert said.err == ""
+    run.write_status(state="finished")
+    for command in ("torchrun", "slurm"):
+        assert main([command, "shown", *where]) == 0
+        assert "shown is finished, so there is nothing left to train" in capsys.readouterr().err
 
 
 def test_a_worker_on_another_machine_is_judged_by_its_heartbeat_alone(world):

@@ -204,6 +204,10 @@ def test_the_command_line_adds_moves_holds_and_removes(workspace, asleep, capsys
     assert main(["queue", "release", "two"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[-2:] == ["  1  two  waits for its turn", "  2  one  held"]
+    assert main(["queue", "move", "two", "9"]) == 0
+    assert "there is no place 9; two has place 2 now" in capsys.readouterr().out
+    assert main(["queue", "move", "two", "0"]) == 0
+    assert "there is no place 0; two has place 1 now" in capsys.readouterr().out
     assert main(["queue", "at", "one", "nonsense"]) == 2
     assert main(["queue", "remove", "one", "--workspace", str(workspace.path)]) == 0
     assert main(["queue", "list"]) == 0

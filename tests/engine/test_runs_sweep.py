@@ -12,7 +12,7 @@ from engine.config import UserError
 from engine.optim.sweep import Range, SweepConfig
 from engine.progress import Stopped
 from engine.recipe import Recipe
-from engine.runs import notes
+from engine.runs import notes, turns
 from engine.runs import sweep as sweeps
 from engine.runs.folder import Run
 from engine.runs.worker import Worker
@@ -77,7 +77,7 @@ def loss(recipe: Recipe, step: int) -> float:
 def quick(monkeypatch):
     """Trials that train at once. `upto` steps only where it is set, as a worker that still goes on."""
 
-    def launch(run: Run) -> None:
+    def launch(run: Run, **variables: str) -> None:
         recipe = runs.recipe_of(run)
         seen = [row["step"] for row in run.rows("metrics")[0]]
         run.append("metrics", *({"step": step, "time": time.time(), "tokens": step, "val/loss": loss(recipe, step)}
@@ -200,6 +200,83 @@ def test_a_trial_that_fails_is_one_trial_less(workspace, quick, monkeypatch):
     monkeypatch.setattr(sweeps, "launch", lambda run: run.write_status(state="failed"))
     with pytest.raises(UserError, match="No trial came to an end"):
         sweeps.sweep(none, recipe)
+
+
+# Several at once ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hands(quick, monkeypatch, workspace):
+    """Trials that train on until they are let go by their number, and what each was started with."""
+    started = {}
+
+    def launch(run: Run, **variables: str) -> None:
+        started[run.name] = variables
+        run.write_status(state="queued", created=time.time())
+
+    def let_go(number: int) -> None:
+        [run] = [run for run in runs.listing(workspace) if run.name == f"s-{number:02d}"]
+        quick(run)
+
+    monkeypatch.setattr(sweeps, "launch", launch)
+    return started, let_go
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "grid"])
+def test_as_many_trials_run_at_once_as_are_asked_for(workspace, hands, monkeypatch, sampler):
+    started, let_go = hands
+    monkeypatch.setattr(sweeps.queue, "devices", lambda: ["cpu"])
+    monkeypatch.setattr(sweeps.hardware, "cores", lambda: 5.0)
+    worker, recipe = swept(workspace, "sweep.at_once=2", f"sweep.sampler={sampler}", "sweep.num_trials=4",
+                           "sweep.vary=['optim.lr=1e-3,1e-2', 'model.num_layers=1,2']")
+    order, seen = [2, 1, 4, 3], []
+
+    def looks(*_: object, **__: object) -> None:
+        """Between two looks of the sweep, one trial ends: not in the order in which they began."""
+        seen.append(len(started))
+        let_go(order.pop(0))
+
+    monkeypatch.setattr(sweeps.time, "sleep", looks)
+    sweeps.sweep(worker, recipe)
+    assert seen == [2, 3, 4, 4]
+    assert started == {f"s-{number:02d}": {"OMP_NUM_THREADS": "2"} for number in range(1, 5)}
+    found = sweeps.trials(worker.run)
+    assert [(t.number, t.state) for t in found] == [(n, "finished") for n in range(4)]
+    if sampler == "grid":
+        assert [t.changes for t in found] == recipe.sweep.combinations
+
+
+def test_each_trial_has_a_gpu_of_its_own_and_the_queue_knows(workspace, hands, monkeypatch):
+    started, let_go = hands
+    monkeypatch.setattr(sweeps.queue, "devices", lambda: ["cuda:0", "cuda:3", "cpu"])
+    worker, recipe = swept(workspace, "sweep.at_once=2", "sweep.num_trials=3")
+    order = [2, 3, 1]
+    monkeypatch.setattr(sweeps.time, "sleep", lambda _: let_go(order.pop(0)))
+    sweeps.sweep(worker, recipe)
+    assert [started[f"s-{n:02d}"]["CUDA_VISIBLE_DEVICES"] for n in (1, 2, 3)] == ["0", "3", "3"]
+    run = runs.find("s-02", workspace)
+    with run.lock():
+        assert "cuda:3" in turns._used(workspace)
+    with pytest.raises(UserError, match="each trial needs a GPU and this sweep has 2"):
+        sweeps.check(recipe.override("sweep.at_once=3"))
+    with pytest.raises(UserError, match=r"gives each trial one GPU, and train\.devices is 2"):
+        sweeps.check(recipe.override("train.devices=2"))
+
+
+@pytest.mark.usefixtures("hands")
+def test_trials_that_ran_at_once_are_all_taken_up_again(workspace, quick, monkeypatch):
+    worker, recipe = swept(workspace, "sweep.at_once=2", "sweep.num_trials=3", "train.device=cpu")
+    monkeypatch.setattr(sweeps, "stop", lambda run: run.write_status(state="stopped"))
+    worker.run.request("stop")
+    with pytest.raises(Stopped):
+        sweeps.sweep(worker, recipe)
+    before = sweeps.trials(worker.run)
+    assert [t.state for t in before] == ["running", "running"]
+    monkeypatch.setattr(sweeps, "launch", quick)
+    sweeps.sweep(worker, recipe)
+    after = sweeps.trials(worker.run)
+    assert [t.state for t in after] == ["finished"] * 3
+    assert [(t.run, t.changes) for t in after[:2]] == [(t.run, t.changes) for t in before], "not made twice"
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from studio.pages.runs import Runs
 from studio.pages.stages import Train
 from studio.plots import Smooth, averaged, ema
 from studio.sweep_form import SweepForm
-from studio.sweep_view import SweepView
+from studio.sweep_view import SweepView, checkpoints
 from studio.watch import WATCH, Feed
 
 
@@ -268,6 +268,11 @@ def test_a_sweep_shows_its_trials_and_its_best_becomes_the_draft(session):
     step = view.progress.object.get(0)
     assert list(step.dimension_values(1)) == [3.0, 2.5, 2.5], "a trial that was stopped early is never the best"
     assert len(view.lines.object.get(1)) == 6, "three trials across two settings and the metric"
+    (session.workspace.place("runs") / "s-sweep-02" / "checkpoints" / "step-000010").mkdir(parents=True)
+    (session.workspace.place("runs") / "s-sweep-02" / "checkpoints" / "step-000010" / "meta.json").write_text("{}")
+    saved = checkpoints(view.found, run.path.parent)
+    assert saved.count("none kept") == 2
+    assert "runs/s-sweep-02/checkpoints/step-000010" in saved
     view.head.press("compare")
     assert set(session.compared) == {"s-sweep-01", "s-sweep-02", "s-sweep-03"}
     view.head.press("draft")

@@ -151,7 +151,7 @@ def test_a_bundle_shows_its_proof_its_files_and_its_card(session):
     assert "random" not in page.verdict.html    # nobody wrote down what text its perplexity is of
     assert "2 KiB" in page.contents.html
     assert str(folder) in page.where.html
-    assert "# A card &lt;script&gt;" in page.about.html
+    assert "<h1>A card &lt;script&gt;" in page.about.html, "Markdown as a page, and nothing else is markup"
     page._talk()
     assert (session.page, session.bundle) == ("inference", "good")
 

@@ -26,6 +26,22 @@ def plan(session, monkeypatch) -> PlanCard:
     return made
 
 
+def test_what_cannot_come_to_anything_stands_in_the_way_of_a_start(session, monkeypatch):
+    monkeypatch.setattr("engine.runs.possible.no_gpu", lambda: "this machine shows no GPU")
+    page = Train(session)
+    page.view()
+    assert not page.start.disabled
+    session.draft.put(("name",), "My Novel")
+    assert "Ready to start “My Novel” in the folder “my-novel”" in page.ready.html
+    session.draft.put(("train", "device"), "cuda")
+    session.draft.put(("evaluate", "text_of"), "nobody")
+    assert page.start.disabled
+    assert page.wait.disabled
+    assert "Device is cuda, but this machine shows no GPU; choose auto or cpu" in page.ready.html
+    assert "Text of is nobody, and there is no such run" in page.ready.html
+    assert 'data-press="evaluate"' in page.ready.html
+
+
 def test_the_figures_move_with_the_draft(plan, session):
     before = plan.figures.html
     session.draft.put(("train", "max_steps"), 2000)

@@ -150,6 +150,9 @@ def test_an_unknown_page_leads_home(session):
     studio = Studio(session)
     session.page = "../etc"
     assert studio._holders["home"].visible
+    assert "There is no page called ../etc; this is Home." in studio.stray.html
+    session.page = "corpus"
+    assert not studio.stray_holder.visible
 
 
 def test_a_port_in_use_is_said_or_the_next_one_taken():
@@ -186,7 +189,9 @@ def test_numbers_read_well():
 
 @pytest.mark.parametrize(("jobs", "trains"), [("[evaluate]", False), ("[train]", True)])
 def test_home_waits_for_a_loss_only_where_something_is_trained(session, monkeypatch, jobs, trains):
-    recipe = Recipe.load("demo").override(f"jobs={jobs}", "name=only", *([] if trains else ["from_run=source"]))
+    source = runs.create(Recipe.load("demo"), session.workspace)
+    source.write_status(state="finished", created=1.0, ended=1.0)
+    recipe = Recipe.load("demo").override(f"jobs={jobs}", "name=only", *([] if trains else [f"from_run={source.name}"]))
     run = runs.create(recipe, session.workspace)
     run.write_status(state="failed", error="The disk is full.", created=time.time(), ended=time.time())
     feed = Feed(run)

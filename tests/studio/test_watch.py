@@ -72,7 +72,7 @@ def test_the_thread_fills_a_feed_and_ends_with_the_last_one(workspace):
     assert not thread.is_alive()
 
 
-def test_the_list_knows_the_newest_validation_loss(workspace):
+def test_the_list_knows_the_lowest_validation_loss(workspace):
     run = plant(workspace, "listed", steps=200)
     first = lines(workspace)[0]
     assert first.val_loss == pytest.approx(3.1 + 4 * np.exp(-200 / 150))
@@ -80,6 +80,13 @@ def test_the_list_knows_the_newest_validation_loss(workspace):
     assert lines(workspace)[0].val_loss == first.val_loss
     run.append("metrics", {"step": 202, "val/loss": 1.5})
     assert lines(workspace)[0].val_loss == 1.5
+    run.append("metrics", {"step": 203, "val/loss": float("nan")}, {"step": 204, "val/loss": 2.5})
+    assert lines(workspace)[0].val_loss == 1.5
+    path = run.path / "metrics.jsonl"
+    again = path.read_text().splitlines(keepends=True)[:-3]
+    path.unlink()
+    path.write_text("".join(again))
+    assert lines(workspace)[0].val_loss == first.val_loss, "a resume made the history anew"
 
 
 def test_downsampling_keeps_the_spikes_and_the_window():

@@ -1,0 +1,61 @@
+"""Possible: what is known before a run is made to end it: machines, devices and runs that are not there."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from engine.config import Problem, UserError
+from engine.recipe import Recipe
+from engine.runs.folder import Run
+from engine.workspace import Workspace
+
+TRAINING = {"probe", "train", "lr_range", "sweep"}
+DRIVERS = ("nvidia[0-9]*", "nvhost-gpu", "nvgpu", "kfd", "dxg")  # NVIDIA's, Jetson's, AMD's and WSL's devices
+
+
+def impossible(recipe: Recipe, workspace: Workspace) -> list[Problem]:
+    """What stands in the way of such a run on this machine; one sentence for each setting."""
+    train, jobs = recipe.train, set(recipe.jobs)
+    found = []
+    if train.nodes > 1 and train.launcher == "local" and TRAINING & jobs:
+        found.append(Problem("train.nodes", f"is {train.nodes}, and the studio starts processes on this machine alone; "
+                                            "set train.launcher to torchrun, slurm or ray, or train.nodes to 1"))
+    if train.device == "cuda" and train.launcher == "local" and TRAINING & jobs and (missing := no_gpu()):
+        found.append(Problem("train.device", f"is cuda, but {missing}; choose auto or cpu"))
+    if "evaluate" in jobs and recipe.evaluate.text_of:
+        found += _source("evaluate.text_of", recipe.evaluate.text_of, workspace)
+    if recipe.from_run and "train" not in jobs and {"evaluate", "export"} & jobs:
+        found += _source("from_run", recipe.from_run, workspace)
+    return found
+
+
+def require_possible(recipe: Recipe, workspace: Workspace) -> None:
+    """Refuse what cannot come to anything, before there is a folder for it."""
+    if found := impossible(recipe, workspace):
+        raise UserError("; ".join(f"{each.field} {each.sentence}" for each in found) + ".", where=found[0].field)
+
+
+def no_gpu(devices: Path = Path("/dev")) -> str:
+    """Why torch can find no GPU here, as far as that is known without loading it; empty if it may find one."""
+    try:
+        torch = version("torch")
+    except PackageNotFoundError:
+        torch = ""
+    if torch.endswith("+cpu"):
+        return f"the torch that is installed here ({torch}) is made for processors alone"
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1"):
+        return "CUDA_VISIBLE_DEVICES hides every GPU"
+    return "" if any(any(devices.glob(name)) for name in DRIVERS) else "this machine shows no GPU"
+
+
+def _source(field: str, name: str, workspace: Workspace) -> list[Problem]:
+    runs = workspace.place("runs")
+    run = Run(runs / name)
+    if run.path.parent != runs or not run.recipe_path.is_file():
+        names = [path.name for path in workspace.listing("runs") if (path / "recipe.yaml").is_file()]
+        return [Problem(field, f"is {name}, and there is no such run; there are {', '.join(names[:12]) or 'none yet'}")]
+    if field == "evaluate.text_of" and not run.status().active and "dataset" not in run.made():
+        return [Problem(field, f"is {name}, and that run made no dataset; name another run")]
+    return []
