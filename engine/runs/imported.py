@@ -51,6 +51,7 @@ def bring_in(worker: Worker, recipe: Recipe) -> Path:
                 os.replace(path, folder / path.name)
         checkpoint.seal(folder, step=0, tokens=0, val_loss=None)
     shutil.rmtree(coming, ignore_errors=True)
+    worker.event("checkpoint", step=0, path=str(target.relative_to(worker.run.path)), val_loss=None)
     worker.resolved(setting="model", value=f"{model.config.family}, {parameters(model.config):,} parameters",
                     why="what its config.json states")
     worker.keep(published=origin.words, checkpoint=str(target.relative_to(worker.workspace.path)),

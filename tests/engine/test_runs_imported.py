@@ -113,6 +113,8 @@ def test_a_folder_lands_in_the_same_way_and_asks_nobody(workspace, published, ne
     assert {"config.json", "model.safetensors.index.json", "tokenizer.json", "meta.json"} <= names
     assert not names & {"pytorch_model.bin", "modeling_tiny.py", "original"}
     assert len(list(folder.iterdir())) > len(names), "the folder itself is as it was"
+    assert [event["path"] for event in run.rows("events")[0] if event["kind"] == "checkpoint"] == [
+        "checkpoints/step-000000"]
     assert not nearby.asked
 
 
