@@ -12,6 +12,7 @@ import holoviews as hv
 from engine import runs
 from engine.config import UserError
 from engine.export.benchmark import result
+from engine.inference.bundle import scores
 from engine.inference.speed_table import BASE, HEADS, cells, heads, notes
 from engine.runs import Run
 from engine.runs.timing import ENDING, asking
@@ -57,6 +58,10 @@ class Speed:
     def show(self, bundle: Path) -> None:
         """Look at another bundle, or at one that may have changed."""
         self.bundle, self._seen = bundle, None
+        try:
+            self.card.visible = not scores(bundle)
+        except UserError:
+            self.card.visible = True    # a measurement says what is wrong
         self.run = next((run for run in runs.listing(self.session.workspace) if _times(run, bundle.name)), None)
         self._draw()
         self.tick()

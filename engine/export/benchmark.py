@@ -52,8 +52,11 @@ def benchmark(bundle: Path, config: BenchmarkConfig, machine: Mapping[str, Any],
         fingerprint                 of the bundle
 
     `machine` is told as it is; its "memory_bandwidth" (bytes/s) gives the limits. Raises UserError for a damaged
-    bundle, and for one that was exported anew meanwhile.
+    bundle, for one whose model scores texts, and for one that was exported anew meanwhile.
     """
+    if folder_of.scores(bundle):
+        raise UserError(f"{bundle.name} scores texts and writes none, so there is no speed of writing to measure; how "
+                        "fast it reads is measured when it is exported with precisions.", where="benchmark.bundle")
     fingerprint = files.fingerprint_file(_manifest(bundle))
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     shape = config_from(bundle)

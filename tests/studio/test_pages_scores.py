@@ -11,6 +11,8 @@ import pytest
 from planted import EVIL, opened
 
 from engine import files, inference
+from engine.config import UserError
+from engine.export.benchmark import BenchmarkConfig, benchmark
 from studio.pages.export import Export
 from studio.pages.inference import Test as Playground
 
@@ -56,6 +58,9 @@ def test_the_proof_and_the_costs_of_one_that_scores(placed):
     assert not page.quality.visible
     assert "int4 (broken)" in page.smaller.html
     assert "pairs of random tokens" in page.smaller.html
+    assert not page.speed.card.visible
+    with pytest.raises(UserError, match="judge scores texts and writes none, so there is no speed of writing"):
+        benchmark(placed.workspace.place("bundles") / "judge", BenchmarkConfig(), {})
     page.chosen.value = "sorter"
     assert "32 of 32" in page.verdict.html
     assert EVIL not in page.about.html
