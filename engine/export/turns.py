@@ -127,7 +127,8 @@ def measure(contenders: Sequence[Contender], lengths: Lengths, rounds: int,
         first_after_loading_seconds     the first token of the first text, which finds nothing warm
         load_seconds                    opening the model, the libraries being imported; the best
         peak_bytes                      most memory of the process, libraries and mapped files included
-        greedy_tokens_equal             how many tokens it writes as the first contender does, until they part
+        greedy_tokens_equal             how many tokens it writes as the first contender does, until they part; None
+                                        where it does not say which it wrote
         failed                          "", or why the others are missing
 
     All stay loaded where memory has room for that; otherwise each is opened anew in every round. Raises what
@@ -165,7 +166,8 @@ def measure(contenders: Sequence[Contender], lengths: Lengths, rounds: int,
         if not row["failed"]:
             row |= best(made, lengths.prompt_tokens, lengths.new_tokens)
             row["load_seconds"] = min(loaded)
-            row["greedy_tokens_equal"] = _alike(turns[0][-1].tokens, made[-1].tokens) if turns[0] else None
+            wanted, given = (turns[0][-1].tokens if turns[0] else []), made[-1].tokens
+            row["greedy_tokens_equal"] = _alike(wanted, given) if wanted and given else None
     progress(rounds * len(contenders), rounds * len(contenders), "")
     return rows
 

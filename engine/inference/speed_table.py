@@ -46,7 +46,7 @@ def notes(found: Mapping[str, Any]) -> list[str]:
         told.append(f"The machine had other work (load {load:.1f} before the start): compare the rows, and measure "
                     "again when it is idle.")
     other = [row["name"] for row in found["rows"] if row["precision"] == "float32" and not row["failed"]
-             and (row.get("greedy_tokens_equal") or 0) < found["new_tokens"]]
+             and row.get("greedy_tokens_equal") is not None and row["greedy_tokens_equal"] < found["new_tokens"]]
     if other:
         told.append(f"Of those in float32, {', '.join(other)} wrote another text than the first row in the end, as "
                     "happens where two tokens are almost equally likely.")

@@ -144,12 +144,13 @@ def test_the_table_says_what_is_not_so():
            "load_seconds": 1.5, "peak_bytes": 99 << 20, "greedy_tokens_equal": 8}
     fast = {**row, "name": "fast", "tokens_per_second": 250.0, "greedy_tokens_equal": 3}
     broken = {"name": "broken", "precision": "float32", "failed": "it broke.", "size_bytes": 0}
-    rows = [row, fast, broken]
+    silent = {**row, "name": "silent", "greedy_tokens_equal": None}
+    rows = [row, fast, broken, silent]
     assert len({len(heads(BASE)), *(len(cells(each, rows, BASE)) for each in rows)}) == 1
     assert cells(fast, rows, BASE)[:7] == ["fast", "4 MiB", "900/s", "12.3 ms", "250/s", "125%", "2.50"]
     told = " ".join(notes({"rows": rows, "prompt_tokens": 8, "new_tokens": 8, "rounds": 1, "machine": MACHINE,
                            "load": 1.9}))
-    assert "fast wrote another text" in told
+    assert "in float32, fast wrote another text" in told
     assert "other work (load 1.9" in told
     assert "broken: it broke." in told
     assert "30 GB/s" in told
