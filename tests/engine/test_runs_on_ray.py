@@ -11,7 +11,6 @@ from test_runs_resume import launched, until  # noqa: F401
 from test_runs_spread import BATCH
 
 from engine import files, runs
-from engine.config import UserError
 from engine.runs import on_ray, spread
 from engine.runs.folder import STALE_SECONDS
 from engine.runs.worker import Worker
@@ -123,15 +122,3 @@ def test_a_stop_while_the_cluster_has_no_room_is_answered(launched, signalled): 
     assert ends(run).state == "stopped", run.log()
     assert not run.requests()
     assert not (run.path / "ray").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_an_address_where_no_cluster_answers_is_told_of(launched, monkeypatch):  # noqa: F811
-    pytest.importorskip("ray")
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    run = launched(*BATCH, "train.devices=2", "train.launcher=ray")
-    assert ends(run).state == "failed"
-    assert "RAY_ADDRESS is 127.0.0.1:1, and no Ray cluster answers there" in run.status().error
-    with pytest.raises(UserError):
-        run.wait()
