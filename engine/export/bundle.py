@@ -67,13 +67,13 @@ def export(checkpoint: Path, config: ExportConfig, out: Path, progress: Progress
     Raises UserError for a damaged checkpoint, one without a tokenizer, a missing library and a full disk.
     """
     facts, steps = dict(facts or {}), 4 + len(config.precisions)
+    if config.gguf:
+        gguf.require()
     progress(0, steps, "reading the checkpoint")
     model = scorer.load_either(checkpoint).eval()
     writes, adapter = isinstance(model, Decoder), _adapter(model, config)
     if adapter and config.merge_adapter:
         model, adapter = lora.merge(model, adapter), None
-    if config.gguf and writes:
-        gguf.require()
     tokenizer = checkpoint / "tokenizer.json"
     if not tokenizer.exists():
         raise UserError(f"{tokenizer} is missing, and a bundle needs its tokenizer; restore it.", where=str(tokenizer))

@@ -82,5 +82,5 @@ def test_a_run_without_a_dataset_is_refused_by_name(workspace, two):
     runs.create(Recipe(name="empty"), workspace)
     with pytest.raises(UserError, match="empty has no dataset"):
         evaluated(workspace, two[0], "empty")
-    with pytest.raises(UserError, match="no run called nobody"):
+    with pytest.raises(UserError, match="text_of is nobody, and there is no such run"):
         evaluated(workspace, two[0], "nobody")
