@@ -208,7 +208,8 @@ def print_speed(found: dict[str, Any], console: Console) -> None:
         grid.add_column(title, justify="right" if place else "left", no_wrap=True)
     for row in found["rows"]:
         grid.add_row(*map(escape, speed_table.cells(row, found["rows"], speed_table.BASE)))
-    console.print(grid, width=max(console.width, SPEED_COLUMNS))
+    # Its lines may wrap in a narrow terminal, and go whole into a pipe: cut columns would say nothing.
+    Console(file=console.file, width=max(console.width, SPEED_COLUMNS)).print(grid)
     for sentence in speed_table.notes(found):
         console.print(escape(sentence), soft_wrap=True)
 

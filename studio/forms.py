@@ -75,10 +75,15 @@ class Group:
             self.more.param.watch(lambda event: folded.objects or folded.extend(advanced), "active")
             self.view.append(self.more)
         self.advanced = [s.name for s in chosen if s.advanced]
+        self._unfold()
 
     def refresh(self) -> None:
         for each in self.fields.values():
             each.refresh()
+        self._unfold()
+
+    def _unfold(self) -> None:
+        """An error is not to be folded away."""
         if self.more is not None and not self.more.active and any(self.fields[n].wrong for n in self.advanced):
             self.more.active = [0]
 

@@ -65,7 +65,8 @@ class Studio(Viewer):
 
     def show(self) -> None:
         """Bring the session's page into sight; an unknown noun leads home, which is said there."""
-        noun = self.session.page
+        titles = {page.title.lower(): page.noun for page in PAGES}   # what people write: ?page=train
+        noun = self.session.page = titles.get(self.session.page, self.session.page)
         if noun not in self.pages:
             self._astray, self.session.page = noun, "home"
             return

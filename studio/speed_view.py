@@ -165,6 +165,6 @@ def chart(rows: Sequence[Mapping[str, Any]]) -> Any:
                                                        text_font_size="9.5pt")
     ticks = hv.Segments(limits, ["x0", "y0", "x1", "y1"]).opts(color=QUIET, line_dash="dashed", line_width=1.6)
     return _still(picture_of * labels * ticks, 30 * len(fast) + 60, ylabel="", show_grid=False,
-                  xlabel="new tokens a second; dashed: what the memory's bandwidth allows",
+                  xlabel="new tokens a second" + ("; dashed: what the memory's bandwidth allows" if limits else ""),
                   xlim=(0, 1.45 * widest), ylim=(-len(fast) + 0.45, 0.55),
                   yticks=[(-place, row["name"]) for place, row in enumerate(fast)])

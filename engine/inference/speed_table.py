@@ -37,9 +37,9 @@ def cells(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], base: str) 
 def notes(found: Mapping[str, Any]) -> list[str]:
     """Sentences that belong below the table: how it was measured, and what to know of it."""
     machine, load = found["machine"], found.get("load")
-    cores = machine.get("cores", 0)
+    cores, rounds = machine.get("cores", 0), found["rounds"]
     told = [f"{found['prompt_tokens']} tokens read and {found['new_tokens']} written, greedily, at batch 1; each way "
-            f"in a process of its own, in turns; the best of {found['rounds']} rounds.",
+            f"in a process of its own, in turns; the best of {rounds} round{'s' * (rounds != 1)}.",
             f"Measured on {machine.get('processor', 'an unknown processor')}, {cores:g} cores. Its memory gives "
             f"{machine['memory_bandwidth'] / 1e9:.3g} GB/s, measured: the limit of reading all weights for each token."]
     if load is not None and cores and load > 0.3 * cores:

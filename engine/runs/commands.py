@@ -214,14 +214,14 @@ def _workspace(arguments: argparse.Namespace) -> Workspace:
 
 
 def torchrun(arguments: argparse.Namespace) -> int:
-    run = find(arguments.name, _workspace(arguments))
+    run = _unfinished(arguments)
     print(outside.torchrun(recipe_of(run), run.path))
     _remark(run)
     return 0
 
 
 def slurm(arguments: argparse.Namespace) -> int:
-    run = find(arguments.name, _workspace(arguments))
+    run = _unfinished(arguments)
     script = outside.write_script(run, recipe_of(run))
     print(script.read_text(encoding="utf-8"), end="")
     print(f"# submit it with: sbatch {script}")
@@ -229,12 +229,17 @@ def slurm(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _unfinished(arguments: argparse.Namespace) -> Run:
+    run = find(arguments.name, _workspace(arguments))
+    if run.status().state == "finished":
+        raise UserError(f"{run.name} is finished, so there is nothing left to train; start a new run for more.")
+    return run
+
+
 def _remark(run: Run) -> None:
-    """Say where the processes would have nothing to do, or would be in each other's way; beside what may be piped."""
+    """Say where the processes would be in each other's way; beside what may be piped."""
     state = run.status().state
-    if state == "finished":
-        print(f"{run.name} is finished, so there is nothing left to train; start a new run for more.", file=sys.stderr)
-    elif state in ("running", "paused", "stopping"):
+    if state in ("running", "paused", "stopping"):
         print(f"{run.name} is {state}; stop it before others start its processes.", file=sys.stderr)
 
 

@@ -41,6 +41,7 @@ def bring_in(worker: Worker, recipe: Recipe) -> Path:
         origin = hub.copy(source, coming, worker.workspace.permits, worker.progress)
     worker.tell(0, 0, "reading it through")
     model = load(coming, "meta")
+    _require_numbers(coming)
     if not (coming / "tokenizer.json").exists():
         worker.event("warning", sentence=f"{origin.words} has no tokenizer.json, so it can neither be exported nor "
                                          "talked to; put the file of its model beside its weights and bring it in "
@@ -57,6 +58,20 @@ def bring_in(worker: Worker, recipe: Recipe) -> Path:
     worker.keep(published=origin.words, checkpoint=str(target.relative_to(worker.workspace.path)),
                 **({"licence": origin.licence} if origin.licence else {}))
     return target
+
+
+def _require_numbers(folder: Path) -> None:
+    """Refuse weights that are NaN or infinite: nothing that such a model writes or scores means anything."""
+    import torch
+    from safetensors import safe_open
+
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as weights:
+            for name in weights.keys():  # noqa: SIM118 - no dict
+                tensor = weights.get_tensor(name)
+                if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                    raise UserError(f"{path.name}: {name} holds values that are not numbers (NaN or infinite), so the "
+                                    "model can't work; get the file again, or from elsewhere.", where=str(path))
 
 
 def takes_published(command: argparse.ArgumentParser) -> None:

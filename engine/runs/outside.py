@@ -34,7 +34,8 @@ def torchrun(recipe: Recipe, run_dir: Path) -> str:
         environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # or a restart finds what the ranks before it left
         words += [f"--nnodes={train.nodes}", "--rdzv-backend=c10d", f"--rdzv-endpoint=FIRST_MACHINE:{PORT}",
                   f"--rdzv-id={run_dir.name}"]
-    words += [f"--nproc-per-node={'gpu' if train.devices == 'auto' else train.devices}",
+    auto = "1" if train.device == "cpu" else "gpu"
+    words += [f"--nproc-per-node={auto if train.devices == 'auto' else train.devices}",
               f"--max-restarts={train.restarts}", "-m", "engine", "work", str(run_dir)]
     return "".join(f"{name}={shlex.quote(value)} " for name, value in environment.items()) + shlex.join(words)
 
@@ -48,7 +49,7 @@ def sbatch(recipe: Recipe, run_dir: Path) -> str:
     if train.device != "cpu":
         options.append(f"--gpus-per-node={devices}")
     lines = ["#!/bin/bash", *(f"#SBATCH {option}" for option in (*options, *train.sbatch))]
-    if train.devices == "auto":
+    if train.devices == "auto" and train.device != "cpu":
         lines.append("# One GPU a machine, since train.devices is auto; set it to as many as a machine has.")
     lines += [*(f"export {name}={shlex.quote(value)}" for name, value in _environment().items()),
               'export MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',

@@ -26,8 +26,19 @@ def impossible(recipe: Recipe, workspace: Workspace) -> list[Problem]:
         found.append(Problem("train.device", f"is cuda, but {missing}; choose auto or cpu"))
     if "evaluate" in jobs and recipe.evaluate.text_of:
         found += _source("evaluate.text_of", recipe.evaluate.text_of, workspace)
-    if recipe.from_run and "train" not in jobs and {"evaluate", "export"} & jobs:
+    if recipe.from_run and "train" in jobs:
+        found.append(Problem("from_run", f"is {recipe.from_run}, and a run that trains begins anew; leave it empty"))
+    elif recipe.from_run and {"evaluate", "export"} & jobs:
         found += _source("from_run", recipe.from_run, workspace)
+        if not found and "evaluate" in jobs and not recipe.evaluate.text_of and "published" in Run(
+                workspace.place("runs") / recipe.from_run).made():
+            found.append(Problem("evaluate.text_of", f"is empty, and {recipe.from_run} was trained elsewhere, so no "
+                                                     "text here was kept out of its training; name a run whose "
+                                                     "held-out text it shall read"))
+    if "import" in jobs and recipe.published.folder:
+        found += _published(recipe.published.folder, workspace)
+    if "benchmark" in jobs and recipe.benchmark.bundle:
+        found += _bundle(recipe.benchmark.bundle, workspace)
     return found
 
 
@@ -50,11 +61,48 @@ def no_gpu(devices: Path = Path("/dev")) -> str:
     return "" if any(any(devices.glob(name)) for name in DRIVERS) else "this machine shows no GPU"
 
 
+def _published(typed: str, workspace: Workspace) -> list[Problem]:
+    where = "published.folder"
+    try:
+        folder = workspace.resolve(typed)
+    except UserError:
+        there = Path(typed).expanduser()
+        if there.is_absolute() and not there.is_dir():
+            return [Problem(where, f"is {typed}, and there is no such folder")]
+        return [Problem(where, f"is {typed}, outside the workspace {workspace.path}; allow it (studio: Allow this "
+                               f"folder; command line: --allow {typed}), or copy it into the workspace")]
+    if not folder.is_dir():
+        return [Problem(where, f"is {typed}, and there is no such folder")]
+    if (folder / "config.json").is_file():
+        return []
+    if (folder / "adapter_config.json").is_file():
+        return [Problem(where, f"is {typed}, which holds an adapter and no model; bring in the model that it was "
+                               f"trained on, and export that with export.adapter={typed}")]
+    return [Problem(where, f"is {typed}, which has no config.json; name the folder of a published model: config.json, "
+                           "safetensors and tokenizer.json")]
+
+
+def _bundle(name: str, workspace: Workspace) -> list[Problem]:
+    from engine.inference.bundle import scores
+
+    try:
+        bundle = workspace.find("bundles", name)
+        if not scores(bundle):
+            return []
+    except UserError as error:
+        return [Problem("benchmark.bundle", f"is {name}: {error.sentence.rstrip('.')}")]
+    return [Problem("benchmark.bundle", f"is {name}, which scores texts and writes none, so there is no speed of "
+                                        "writing to measure; how fast it reads is measured when it is exported with "
+                                        "precisions")]
+
+
 def _source(field: str, name: str, workspace: Workspace) -> list[Problem]:
     runs = workspace.place("runs")
     run = Run(runs / name)
     if run.path.parent != runs or not run.recipe_path.is_file():
-        names = [path.name for path in workspace.listing("runs") if (path / "recipe.yaml").is_file()]
+        needed = "dataset" if field == "evaluate.text_of" else "checkpoint"
+        names = [path.name for path in workspace.listing("runs")
+                 if (path / "recipe.yaml").is_file() and needed in Run(path).made()]
         return [Problem(field, f"is {name}, and there is no such run; there are {', '.join(names[:12]) or 'none yet'}")]
     if field == "evaluate.text_of" and not run.status().active and "dataset" not in run.made():
         return [Problem(field, f"is {name}, and that run made no dataset; name another run")]

@@ -36,7 +36,11 @@ def begin(arguments: argparse.Namespace) -> tuple[Run, Workspace]:
     """Start the run that a command asks for."""
     workspace = Workspace(arguments.workspace)
     bundle = workspace.find("bundles", arguments.bundle)
-    return runs.start(asking(bundle.name).override(*arguments.changes), workspace), workspace
+    recipe = asking(bundle.name).override(*arguments.changes)
+    if recipe.benchmark.bundle != bundle.name:
+        raise UserError(f"benchmark.bundle is {recipe.benchmark.bundle}, and the command names {bundle.name}; name one "
+                        "bundle.", where="benchmark.bundle")
+    return runs.start(recipe, workspace), workspace
 
 
 def benchmark(worker: Worker, recipe: Recipe) -> Recipe:

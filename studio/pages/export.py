@@ -27,6 +27,8 @@ FILES = {"model.onnx": "the model, in ONNX", "model_fp16.onnx": "in float16", "m
          "parity.json": "the proof", "README.md": "its card", "genai_config.json": "for onnxruntime-genai",
          "generation_config.json": "how it writes by default", "model.onnx_adapter": "its adapter, for onnxruntime",
          "adapter_model.safetensors": "its adapter, for PEFT", "adapter_config.json": "its adapter's settings",
+         "model.safetensors": "the weights, for transformers", "tokenizer_config.json": "its tokenizer's settings",
+         "special_tokens_map.json": "its special tokens", "benchmark.json": "its speed on this machine",
          ".gguf": "the model, for llama.cpp"}
 
 

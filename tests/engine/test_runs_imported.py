@@ -73,6 +73,22 @@ def same(folder: Path, theirs) -> bool:
     return bool((pretrained.load(folder).eval()(ids) - theirs(ids).logits).abs().max() < 1e-4)
 
 
+def test_weights_that_are_no_numbers_are_refused_by_name(workspace, published):
+    from safetensors.torch import load_file, save_file
+
+    folder, _ = published
+    shard = sorted(folder.glob("*.safetensors"))[0]
+    weights = load_file(shard)
+    name = sorted(weights)[0]
+    weights[name].view(-1)[0] = float("nan")
+    save_file(weights, shard, {"format": "pt"})
+    workspace.allow(folder)
+    run = worked(workspace, recipe_for(str(folder), ""))
+    assert run.status().state == "failed"
+    assert f"{shard.name}: {name} holds values that are not numbers" in run.status().error
+    assert not run.checkpoints
+
+
 def test_the_command_fetches_what_was_named_and_pins_its_commit(workspace, published):
     with toy_hub.hub() as made:
         made.repositories["acme/tiny"] = published[0]

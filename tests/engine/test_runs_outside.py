@@ -90,8 +90,10 @@ def test_the_command_line_shows_line_and_script(world, capsys):
     assert said.err == ""
     run.write_status(state="finished")
     for command in ("torchrun", "slurm"):
-        assert main([command, "shown", *where]) == 0
-        assert "shown is finished, so there is nothing left to train" in capsys.readouterr().err
+        assert main([command, "shown", *where]) != 0
+        said = capsys.readouterr()
+        assert "shown is finished, so there is nothing left to train" in said.err
+        assert said.out == ""
 
 
 def test_a_worker_on_another_machine_is_judged_by_its_heartbeat_alone(world):

@@ -39,6 +39,23 @@ def test_cuda_without_a_gpu_is_refused_where_the_studio_starts_the_processes(wor
     assert not possible.impossible(cuda.override("train.launcher=slurm"), workspace), "other machines may have one"
 
 
+def test_what_holds_no_model_is_not_brought_in(workspace, tmp_path):
+    coming = Recipe().override("jobs=[import]", f"published.folder={str(tmp_path)!r}")
+    with pytest.raises(UserError, match=r"outside the workspace .* --allow"):
+        runs.create(coming, workspace)
+    workspace.allow(tmp_path)
+    with pytest.raises(UserError, match=r"has no config\.json"):
+        runs.create(coming, workspace)
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"holds an adapter .* export\.adapter="):
+        runs.create(coming, workspace)
+    with pytest.raises(UserError, match=r"benchmark\.bundle is nobody"):
+        runs.create(Recipe().override("jobs=[benchmark]", "benchmark.bundle=nobody"), workspace)
+    with pytest.raises(UserError, match="from_run is other, and a run that trains begins anew"):
+        runs.create(Recipe.load("demo").override("from_run=other"), workspace)
+    assert runs.listing(workspace) == []
+
+
 def test_the_run_whose_text_is_asked_for_must_be_there_with_its_dataset(workspace):
     recipe = Recipe.load("demo").override("evaluate.text_of=other")
     with pytest.raises(UserError, match=r"text_of is other, and there is no such run; there are none yet"):

@@ -83,6 +83,21 @@ def test_choosing_a_size_refills_the_numbers_and_keeps_the_edited_one(session):
     assert form.field("num_layers").reset.visible
 
 
+def test_an_error_is_not_folded_away_when_the_page_is_opened_anew(session):
+    Form("model", session).field("rope_theta").widget.value_input = "abc"
+    group = Form("model", session).group
+    assert group.more.active == [0]
+    assert group.fields["rope_theta"].view in group.more.objects[0].objects
+
+
+def test_folded_settings_are_given_to_the_browser_when_they_are_opened(session):
+    group = Form("optim", session).group.group
+    folded = group.more.objects[0]
+    assert not folded.objects
+    group.more.active = [0]
+    assert len(folded.objects) == len(group.advanced) > 0
+
+
 def test_lists_of_parts_are_added_to_moved_and_shortened(session):
     steps = Form("corpus", session).field("steps")
     before = [step.kind for step in session.recipe().corpus.steps]

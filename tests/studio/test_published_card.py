@@ -17,12 +17,31 @@ def test_the_button_names_the_repository_and_says_that_it_goes_to_the_network(se
     card = PublishedCard(session)
     assert card.go.disabled
     assert "Nothing goes to the network" in card.words.html
+    folder = session.workspace.path / "models" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
     typed(card, folder="models/tiny")
     assert (card.go.label, card.go.disabled) == ("Bring in from the folder", False)
     assert "Nothing goes to the network" in card.words.html
     typed(card, folder="", repository="acme/tiny", revision="v1")
     assert (card.go.label, card.go.disabled) == ("Fetch acme/tiny over the network", False)
     assert "This goes to the network: acme/tiny at v1" in html.unescape(card.words.html)
+
+
+def test_a_folder_elsewhere_is_allowed_by_a_press_and_one_without_a_model_starts_nothing(session, tmp_path):
+    card, folder = PublishedCard(session), tmp_path / "elsewhere"
+    typed(card, folder=str(folder))
+    assert "no such folder" in card.words.html
+    folder.mkdir()
+    typed(card, folder=f"{folder}/")
+    assert "outside the workspace" in card.words.html
+    assert card.go.disabled
+    card.allow(f"allow:{folder}")
+    assert "has no config.json" in card.words.html
+    (folder / "config.json").write_text("{}")
+    card.tell()
+    assert not card.go.disabled
+    assert runs.listing(session.workspace) == []
 
 
 def test_what_is_named_wrongly_starts_nothing_and_keeps_nobody_from_training(session, monkeypatch):
