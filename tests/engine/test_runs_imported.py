@@ -142,8 +142,8 @@ def test_a_published_model_is_measured_on_the_text_of_a_run_with_its_own_tokens(
     other = runs.create(Recipe(name="mine", jobs=["train"]), workspace)
     files.write_json(other.path / "made.json", {"dataset": f"datasets/{dataset.name}"})
     asked = Recipe(name="measured", jobs=["evaluate"], from_run="tiny", evaluate={"prompts": []})
-    run = worked(workspace, asked)
-    assert "tiny was trained elsewhere" in run.status().error
+    with pytest.raises(UserError, match="tiny was trained elsewhere"):
+        runs.create(asked, workspace)
     run = worked(workspace, asked.override("evaluate.text_of=mine"))
     assert run.status().state == "finished", run.status().error
     report = files.read_json(run.path / "evaluation.json")
@@ -217,8 +217,8 @@ def test_another_architecture_leaves_no_checkpoint(workspace, published, nearby)
 
 def test_a_folder_outside_or_one_that_links_outside_is_refused(workspace, published, tmp_path):
     folder, _ = published
-    run = worked(workspace, recipe_for(str(folder), ""))
-    assert "is outside the workspace" in run.status().error
+    with pytest.raises(UserError, match="outside the workspace"):
+        runs.create(recipe_for(str(folder), ""), workspace)
     workspace.allow(folder)
     secret = tmp_path / "secret.json"
     secret.write_text("{}")
