@@ -75,9 +75,7 @@ def starts(*jobs: str) -> Callable[[argparse.Namespace], int]:
     """A command that starts a run with these jobs; none given means those that the recipe names."""
 
     def run(arguments: argparse.Namespace) -> int:
-        workspace = Workspace(arguments.workspace)
-        for folder in arguments.allow:
-            workspace.allow(folder)
+        workspace = Workspace(arguments.workspace, allow=arguments.allow)
         recipe = Recipe.load(arguments.recipe)
         if jobs:
             recipe = recipe.override(f"jobs=[{', '.join(jobs)}]")
@@ -133,9 +131,7 @@ def on_checkpoint(job: str) -> Callable[[argparse.Namespace], int]:
     """A command that starts a run with one job on another run's checkpoint."""
 
     def run(arguments: argparse.Namespace) -> int:
-        workspace = Workspace(arguments.workspace)
-        for folder in arguments.allow:
-            workspace.allow(folder)
+        workspace = Workspace(arguments.workspace, allow=arguments.allow)
         source = runs.find(arguments.name, workspace)
         if not source.checkpoints:
             raise UserError(f"run {source.name} has no complete checkpoint; train it first.", where=source.name)

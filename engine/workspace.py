@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,12 @@ PLACES = ("corpora", "datasets", "tokens", "labs", "runs", "bundles")
 
 
 class Workspace:
-    """One folder that holds everything a person made. Any number of processes may use it at once."""
+    """One folder that holds everything a person made. Any number of processes may use it at once.
 
-    def __init__(self, path: str | Path | None = None) -> None:
+    `allow` names folders outside it that may be read from now on.
+    """
+
+    def __init__(self, path: str | Path | None = None, allow: Iterable[str | Path] = ()) -> None:
         chosen = path or os.environ.get("STUDIO_WORKSPACE") or Path.home() / "training-studio"
         self.path = Path(chosen).expanduser().resolve()
         try:
@@ -37,6 +40,8 @@ class Workspace:
                 (self.path / place).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise files.unwritable(self.path, error) from error
+        for folder in allow:
+            self.allow(folder)
 
     def __repr__(self) -> str:
         return f"Workspace({str(self.path)!r})"

@@ -87,9 +87,7 @@ def takes_published(command: argparse.ArgumentParser) -> None:
 
 def begin(arguments: argparse.Namespace) -> tuple[Run, Workspace]:
     """Start the run that the command line asks for."""
-    workspace = Workspace(arguments.workspace)
-    for folder in arguments.allow:
-        workspace.allow(folder)
+    workspace = Workspace(arguments.workspace, allow=arguments.allow)
     recipe = recipe_for(arguments.folder, arguments.hub, arguments.revision)
     if arguments.hub:
         print(f"{arguments.hub} is fetched over the network: weights as safetensors, settings, tokenizer; no code")
