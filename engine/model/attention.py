@@ -46,9 +46,9 @@ class InBlocks(torch.autograd.Function):
         rows, share = batch * groups, heads // groups
         scaled = (query * (1 / math.sqrt(size))).reshape(rows, share, length, size)              # (BK, G, T, s)
         key, value = key.reshape(rows, length, size), value.reshape(rows, length, size)          # (BK, T, s)
-        mixed = torch.empty_like(scaled)                                                         # (BK, G, T, s)
         future = torch.full((block, block), -math.inf, dtype=query.dtype, device=query.device).triu_(1)
         kept: list[Tensor] = []
+        mixed: list[Tensor] = []                                                                 # (BK, G, b, s) each
         for begin in range(0, length, block):
             end = min(length, begin + block)
             asks = scaled[:, :, begin:end].reshape(rows, -1, size)                               # (BK, Gb, s)
@@ -64,10 +64,10 @@ class InBlocks(torch.autograd.Function):
                 stays = torch.empty_like(weights).bernoulli_(1 - dropout).div_(1 - dropout)
                 kept.append(stays)
                 weights = weights * stays
-            mixed[:, :, begin:end] = torch.bmm(weights, value[:, :end]).view(rows, share, end - begin, size)
+            mixed.append(torch.bmm(weights, value[:, :end]).view(rows, share, end - begin, size))
         ctx.save_for_backward(scaled, key, value, *kept)
         ctx.block, ctx.dropout, ctx.shape = block, dropout, query.shape
-        return mixed.view(query.shape)
+        return _joined(mixed).view(query.shape)
 
     @staticmethod
     @once_differentiable
@@ -75,21 +75,31 @@ class InBlocks(torch.autograd.Function):
         scaled, key, value, *kept = ctx.saved_tensors
         rows, share, length, size = scaled.shape
         gradient = gradient.reshape(scaled.shape)                                                # (BK, G, T, s)
-        d_query, d_key, d_value = torch.empty_like(scaled), torch.zeros_like(key), torch.zeros_like(value)
-        saved = iter(kept)
-        for begin in range(0, length, ctx.block):
-            end, weights = min(length, begin + ctx.block), next(saved)
+        each = 2 if ctx.dropout else 1      # tensors that were kept of a block
+        d_query: list[Tensor] = []
+        # The last block first: it sees every key, so that its products are where the others add theirs.
+        for number in reversed(range(len(kept) // each)):
+            begin, weights = number * ctx.block, kept[number * each]
+            end = min(length, begin + ctx.block)
             told = gradient[:, :, begin:end].reshape(rows, -1, size)                             # (BK, Gb, s)
             asks = scaled[:, :, begin:end].reshape(rows, -1, size)
             d_weights = torch.bmm(told, value[:, :end].transpose(1, 2))                          # (BK, Gb, e)
             used = weights
             if ctx.dropout:
-                stays = next(saved)
+                stays = kept[number * each + 1]
                 used, d_weights = weights * stays, d_weights.mul_(stays)
-            d_value[:, :end].baddbmm_(used.transpose(1, 2), told)
             d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
-            d_query[:, :, begin:end] = torch.bmm(d_scores, key[:, :end]).view(rows, share, end - begin, size)
-            d_key[:, :end].baddbmm_(d_scores.transpose(1, 2), asks)
+            d_query.append(torch.bmm(d_scores, key[:, :end]).view(rows, share, end - begin, size))
+            if end == length:
+                d_value, d_key = torch.bmm(used.transpose(1, 2), told), torch.bmm(d_scores.transpose(1, 2), asks)
+            else:
+                d_value[:, :end].baddbmm_(used.transpose(1, 2), told)
+                d_key[:, :end].baddbmm_(d_scores.transpose(1, 2), asks)
         shared = (ctx.shape[0], -1, length, size)
-        return (d_query.mul_(1 / math.sqrt(size)).view(ctx.shape), d_key.view(shared), d_value.view(shared),
+        return (_joined(d_query[::-1]).mul_(1 / math.sqrt(size)).view(ctx.shape), d_key.view(shared), d_value.view(shared),
                 None, None, None)
+
+
+def _joined(blocks: list[Tensor]) -> Tensor:
+    """Blocks of queries (BK, G, b, s) behind one another; a single one is not copied."""
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=2)

@@ -21,7 +21,8 @@ from torch.autograd.function import once_differentiable
 
 from engine.model.estimate import logits_at_once
 
-IGNORED = -100  # a target that does not count, as in torch
+IGNORED = -100      # a target that does not count, as in torch
+CACHED_ROWS = 256   # whose logits a processor's cache holds from one operation to the next
 
 
 def cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
@@ -47,23 +48,29 @@ class InPieces(torch.autograd.Function):
         d_hidden = torch.empty_like(hidden) if wants_hidden else None                            # (N, d)
         d_weight = torch.zeros_like(weight, dtype=torch.float32) if wants_weight else None       # (V, d)
         with torch.autocast(kind, enabled=False):
+            within = CACHED_ROWS if kind == "cpu" else rows
             product, total = weight.to(dtype), torch.zeros((), device=hidden.device)
             for begin in range(0, len(hidden), rows):
                 piece = slice(begin, begin + rows)
                 some, wanted = hidden[piece].to(dtype), targets[piece, None]                     # (n, d), (n, 1)
                 counts = wanted != IGNORED                                                       # (n, 1)
                 place = wanted.clamp(min=0)
-                log_p = torch.log_softmax((some @ product.T).float(), dim=-1)                    # (n, V)
-                total -= (log_p.gather(1, place) * counts).sum()
-                if d_hidden is None and d_weight is None:
+                d_logits = None if d_hidden is None and d_weight is None else some.new_empty(len(some), len(product))
+                for first in range(0, len(some), within):
+                    part = slice(first, first + within)
+                    log_p = torch.log_softmax((some[part] @ product.T).float(), dim=-1)          # (m, V)
+                    total -= (log_p.gather(1, place[part]) * counts[part]).sum()
+                    if d_logits is not None:
+                        share = log_p.exp_()
+                        minus = share.new_full((1, 1), -1.0).expand(len(share), 1)
+                        d_logits[part] = share.scatter_add_(1, place[part], minus)
+                if d_logits is None:
                     continue
-                d_logits = log_p.exp_()
-                d_logits.scatter_add_(1, place, d_logits.new_full((1, 1), -1.0).expand(len(place), 1))
-                d_logits = d_logits.mul_(counts).to(dtype)
+                # What does not count is left out of the products: of fewer numbers than the logits.
                 if d_hidden is not None:
-                    d_hidden[piece] = d_logits @ product
+                    d_hidden[piece] = (d_logits @ product).mul_(counts)
                 if d_weight is not None:
-                    _add_product(d_weight, d_logits.T, some)
+                    _add_product(d_weight, d_logits.T, some * counts)
         ctx.gradients, ctx.dtype = (d_hidden, d_weight), weight.dtype
         return total
 
