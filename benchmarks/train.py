@@ -50,7 +50,7 @@ RUN, BARE, ALONE = "ours, the whole run", "ours, bare loop", "matrix products al
 Step = Callable[[Tensor], Any]
 
 
-def recipe(size: str, rows: int, steps: int, precision: str) -> Recipe:
+def recipe(size: str, rows: int, steps: int, precision: str, compiled: bool) -> Recipe:
     layers, width, heads, context, _ = SIZES[size]
     half = max(1, steps // 2)
     return Recipe().override(
@@ -58,8 +58,8 @@ def recipe(size: str, rows: int, steps: int, precision: str) -> Recipe:
         "jobs=[train]", f"model.num_layers={layers}", f"model.hidden_size={width}", f"model.num_heads={heads}",
         f"model.num_kv_heads={heads}", f"model.context_length={context}", f"train.micro_batch_size={rows}",
         "optim={kind: adamw, lr: 3e-4}", f"train.max_steps={steps}", f"train.validate_every={half}",
-        "train.validation_batches=2", f"train.checkpoint_every={half}", "train.sample_every=0", "train.compile=off",
-        f"train.precision={precision}")
+        "train.validation_batches=2", f"train.checkpoint_every={half}", "train.sample_every=0",
+        f"train.compile={'on' if compiled else 'off'}", f"train.precision={precision}")
 
 
 def vocabulary(size: str) -> int:
@@ -119,12 +119,13 @@ class Turns:
         alone = peers.products(shape, asked.rows, FORMATS[self.precision])
         self.others[ALONE] = lambda batch: alone()
         mine = copy.deepcopy(stage.model)
+        use(mine, Operators(mine.blocks[0].attention.queries_at_once, fused=True))
         self.others[BARE] = plain_loop(mine, ours(), self.precision, stage.optim.build(mine))
         if asked.compile:
             mine = copy.deepcopy(stage.model)
             use(mine, Operators(mine.blocks[0].attention.queries_at_once))
             run = torch.compile(mine.hidden, dynamic=False)
-            self.others["ours, bare loop, compiled"] = plain_loop(mine, ours(run), self.precision)
+            self.others[f"{BARE}, compiled"] = plain_loop(mine, ours(run), self.precision)
         like_gpt2 = Decoder(ModelConfig(
             family="gpt2", num_layers=shape.num_layers, hidden_size=shape.hidden_size, num_heads=shape.num_heads,
             context_length=shape.context_length, vocab_size=shape.vocab_size))
@@ -145,6 +146,8 @@ class Turns:
 
 
 def compare(asked: argparse.Namespace) -> None:
+    if asked.stock:
+        hardware.keep_freed_memory = lambda: False
     hardware.keep_freed_memory()  # as our runs do; here it serves everybody
     best, why = hardware.choose_precision()
     formats = asked.formats or sorted({"float32", best}, reverse=True)
@@ -154,7 +157,7 @@ def compare(asked: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(folder)
         text(workspace)
-        wanted = recipe(asked.size, asked.rows, asked.steps + 2, precision)
+        wanted = recipe(asked.size, asked.rows, asked.steps + 2, precision, asked.compile)
         runs.start(wanted.override("jobs=[tokenize]"), workspace).wait()
         run = runs.create(wanted, workspace)
         turns = Turns(asked, wanted.model.replace(vocab_size=wanted.tokens.vocab_size), formats, precision)
@@ -203,9 +206,11 @@ def table(turns: Turns, saves: set[int], why: str) -> None:
           "|---|---|---|---|---|")
     for name in sorted(medians, key=lambda name: medians[name]):
         took = medians[name]
-        print(f"| {name} | {tokens / took:,.0f} | {medians.get(first, took) / took:.2f} "
+        words = f"{name}, compiled" if name == RUN and turns.asked.compile else name
+        print(f"| {words} | {tokens / took:,.0f} | {medians.get(first, took) / took:.2f} "
               f"| {medians[ALONE] / took:.2f} | {flops / took / peak:.2f} |")
-    print(f"\nThe whole run against the bare loop: {medians[RUN] / medians[BARE] - 1:+.1%} a step.")
+    bare = f"{BARE}, compiled" if turns.asked.compile else BARE
+    print(f"\nThe whole run against the same bare loop: {medians[RUN] / medians[bare] - 1:+.1%} a step.")
     if boundary:
         more = statistics.median(boundary) - medians[RUN]
         print(f"A step that also validates on 2 batches and saves takes {more:.2f} s longer.")
@@ -263,6 +268,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--formats", nargs="*", choices=FORMATS)
     parser.add_argument("--compile", action="store_true", help="each also by torch.compile")
+    parser.add_argument("--stock", action="store_true", help="everybody with the allocator as it comes")
     parser.add_argument("--nanogpt", type=Path, help="a checkout of karpathy/nanoGPT")
     parser.add_argument("--litgpt", type=Path, help="a checkout of Lightning-AI/litgpt")
     parser.add_argument("--vocabulary", type=int, help="measure the memory of the loss instead")

@@ -96,8 +96,8 @@ class InBlocks(torch.autograd.Function):
                 d_value[:, :end].baddbmm_(used.transpose(1, 2), told)
                 d_key[:, :end].baddbmm_(d_scores.transpose(1, 2), asks)
         shared = (ctx.shape[0], -1, length, size)
-        return (_joined(d_query[::-1]).mul_(1 / math.sqrt(size)).view(ctx.shape), d_key.view(shared), d_value.view(shared),
-                None, None, None)
+        whole = _joined(d_query[::-1]).mul_(1 / math.sqrt(size)).view(ctx.shape)
+        return whole, d_key.view(shared), d_value.view(shared), None, None, None
 
 
 def _joined(blocks: list[Tensor]) -> Tensor:

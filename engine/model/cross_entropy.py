@@ -19,10 +19,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from engine.model.estimate import logits_at_once
+from engine.model.estimate import CACHED_ROWS, logits_at_once
 
-IGNORED = -100      # a target that does not count, as in torch
-CACHED_ROWS = 256   # whose logits a processor's cache holds from one operation to the next
+IGNORED = -100  # a target that does not count, as in torch
 
 
 def cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
@@ -58,10 +57,12 @@ class InPieces(torch.autograd.Function):
                 d_logits = None if d_hidden is None and d_weight is None else some.new_empty(len(some), len(product))
                 for first in range(0, len(some), within):
                     part = slice(first, first + within)
-                    log_p = torch.log_softmax((some[part] @ product.T).float(), dim=-1)          # (m, V)
-                    total -= (log_p.gather(1, place[part]) * counts[part]).sum()
+                    logits = (some[part] @ product.T).float()                                    # (m, V)
+                    share = torch.softmax(logits, dim=-1)
+                    # The largest share is exp(largest logit) / sum: a logarithm a token instead of one a logit.
+                    level = logits.amax(-1, keepdim=True) - share.amax(-1, keepdim=True).log()   # log of the sum
+                    total += ((level - logits.gather(1, place[part])) * counts[part]).sum()
                     if d_logits is not None:
-                        share = log_p.exp_()
                         minus = share.new_full((1, 1), -1.0).expand(len(share), 1)
                         d_logits[part] = share.scatter_add_(1, place[part], minus)
                 if d_logits is None:

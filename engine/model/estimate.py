@@ -14,11 +14,14 @@ With it the estimate came within a ninth of the measured peak, either way, at fi
 
 
 LOGITS_AT_ONCE = 1 << 24
-"""Logits that the loss holds at one time (`model.cross_entropy`): 64 MiB of float32."""
+"""Logits whose gradient the loss holds at one time (`model.cross_entropy`): 64 MiB of float32."""
 
 ROWS_AT_ONCE = 512
 """Tokens of which it holds the logits at the least: products of fewer rows were measured to be slower, 1.05 times at
 256 and 1.25 at 64."""
+
+CACHED_ROWS = 256
+"""Tokens whose logits it works on at a time on a processor, whose cache holds them from one operation to the next."""
 
 # Parameters ---------------------------------------------------------------------------------------
 
@@ -104,13 +107,14 @@ def flops_per_token(config: ModelConfig, sequence_length: int | None = None) -> 
 # Memory -------------------------------------------------------------------------------------------
 
 def logits_at_once(num_tokens: int, vocab_size: int) -> int:
-    """Of so many tokens, those whose logits the loss holds at one time: all, or equal pieces where they are many."""
+    """Of so many tokens, those whose gradients of logits the loss holds at one time: all, or equal pieces of many."""
     most = max(ROWS_AT_ONCE, LOGITS_AT_ONCE // vocab_size)
     return -(-num_tokens // -(-num_tokens // most))
 
 
 def training_memory_bytes(config: ModelConfig, *, state_bytes_per_parameter: float, micro_batch_size: int,
-                          sequence_length: int | None = None, precision: str = "float32") -> dict[str, int]:
+                          sequence_length: int | None = None, precision: str = "float32",
+                          device: str = "cpu") -> dict[str, int]:
     """Bytes in use at the peak of a training step, by part; their sum is the estimate.
 
     `state_bytes_per_parameter` is the optimizer's own (8 for AdamW). `precision` "bf16" computes in bfloat16 over
@@ -118,15 +122,17 @@ def training_memory_bytes(config: ModelConfig, *, state_bytes_per_parameter: flo
     """
     size, mixed, length = parameters(config), precision == "bf16", sequence_length or config.context_length
     tokens = micro_batch_size * length
+    held = logits_at_once(tokens, config.vocab_size)
+    worked_on = min(held, CACHED_ROWS) if device == "cpu" else held
     found = {
         # Autocast keeps a bfloat16 copy of what it multiplies by.
         "weights": size * (6 if mixed else 4),
         "gradients": size * 4,
         "optimizer": round(size * state_bytes_per_parameter),
         "activations": tokens * _activation_bytes_per_token(config, length, mixed),
-        # Of the tokens that the loss takes at one time, logits and log-softmax, in float32, since less is fast and
-        # wrong; in bf16 as well the logits as they leave the product, and their gradient.
-        "logits": logits_at_once(tokens, config.vocab_size) * config.vocab_size * (12 if mixed else 8),
+        # The gradients of the logits of one piece; and of those that it works on logits and softmax, in float32,
+        # since less is fast and wrong, in bf16 as well the logits as they leave the product.
+        "logits": config.vocab_size * (held * (2 if mixed else 4) + worked_on * (10 if mixed else 8)),
     }
     return {**found, "overhead": round(OVERHEAD * sum(found.values()))}
 

@@ -77,7 +77,7 @@ def _within(recipe: Recipe, workspace: Workspace, size: str, hours: float, money
     if made.train.max_steps <= LEAST_STEPS:
         return None
     room = machine.memory_bytes * memory.SAFETY
-    if machine.memory_bytes and memory.total(made, precision_of(made, machine)) > room:
+    if machine.memory_bytes and memory.total(made, precision_of(made, machine), machine.device) > room:
         return None
     return Proposal(changes, made, plan, [])
 
@@ -87,8 +87,9 @@ def _steps(made: Recipe, tokens: float, context: int, machine: Here) -> dict[str
     rows = max(1, round(scaling.batch_tokens(tokens) / context))
     at_once = min(rows, MOST_ROWS)
     precision = precision_of(made, machine)
-    while at_once > 1 and machine.memory_bytes and memory.total(
-            _apply(made, {"train.micro_batch_size": at_once}), precision) > machine.memory_bytes * memory.SAFETY:
+    room = machine.memory_bytes * memory.SAFETY
+    while at_once > 1 and room and memory.total(
+            _apply(made, {"train.micro_batch_size": at_once}), precision, machine.device) > room:
         at_once = at_once // 2
     times = max(1, round(rows / at_once))
     steps = max(LEAST_STEPS, int(tokens / (at_once * times * context)))

@@ -95,7 +95,7 @@ def _held(recipe: Recipe, rows: int, parts: int) -> float:
     """Bytes on one device; with FSDP the weights, gradients and optimizer are cut into `parts`, two blocks gathered."""
     found = estimate.training_memory_bytes(
         recipe.model, state_bytes_per_parameter=memory.state_bytes(recipe) / estimate.parameters(recipe.model),
-        micro_batch_size=rows, precision="bf16")
+        micro_batch_size=rows, precision="bf16", device="cuda")
     cut = found["weights"] + found["gradients"] + found["optimizer"]
     rest = found["activations"] + found["logits"] + 1e9  # the CUDA context and the libraries' buffers
     gathered = 2 * 4 * estimate.parameters(recipe.model) / recipe.model.num_layers if parts > 1 else 0
@@ -104,7 +104,8 @@ def _held(recipe: Recipe, rows: int, parts: int) -> float:
 
 def _kept(model: ModelConfig, rows: int) -> float:
     """Bytes of activations and logits of one micro-batch; all logits come by, though few are held at one time."""
-    found = estimate.training_memory_bytes(model, state_bytes_per_parameter=0, micro_batch_size=rows, precision="bf16")
+    found = estimate.training_memory_bytes(model, state_bytes_per_parameter=0, micro_batch_size=rows,
+                                           precision="bf16", device="cuda")
     return found["activations"] + 10.0 * rows * model.context_length * model.vocab_size
 
 

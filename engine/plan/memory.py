@@ -22,11 +22,12 @@ class Remedy(NamedTuple):
     fits: bool
 
 
-def peak(recipe: Recipe, precision: str, *, process_bytes: float = PROCESS_BYTES) -> dict[str, int]:
+def peak(recipe: Recipe, precision: str, device: str = "cpu", *,
+         process_bytes: float = PROCESS_BYTES) -> dict[str, int]:
     """Bytes at the peak of training, by part; their sum is the estimate. `precision` is bf16 or float32."""
     parts = estimate.training_memory_bytes(
         recipe.model, state_bytes_per_parameter=state_bytes(recipe) / estimate.parameters(recipe.model),
-        micro_batch_size=recipe.train.micro_batch_size, precision=precision)
+        micro_batch_size=recipe.train.micro_batch_size, precision=precision, device=device)
     return {**parts, "process": round(process_bytes)}
 
 
@@ -50,30 +51,30 @@ def copied(recipe: Recipe, held: float, device: str, memory_bytes: float) -> dic
     return {"checkpoint": copy} if device == "cpu" and held + copy <= SAFETY * (memory_bytes or math.inf) else {}
 
 
-def total(recipe: Recipe, precision: str) -> int:
-    return sum(peak(recipe, precision).values())
+def total(recipe: Recipe, precision: str, device: str = "cpu") -> int:
+    return sum(peak(recipe, precision, device).values())
 
 
-def remedies(recipe: Recipe, precision: str, available_bytes: float) -> list[Remedy]:
+def remedies(recipe: Recipe, precision: str, available_bytes: float, device: str = "cpu") -> list[Remedy]:
     """What would make it fit, the change that costs least first; where nothing alone does, what helps all the same."""
     room = available_bytes * SAFETY
-    tried = [*_smaller_micro_batch(recipe, precision, room), *_bf16(recipe, precision),
-             *_shorter_context(recipe, precision, room), *_smaller_size(recipe, precision, room)]
+    tried = [*_smaller_micro_batch(recipe, precision, device, room), *_bf16(recipe, precision),
+             *_shorter_context(recipe, precision, device, room), *_smaller_size(recipe, precision, device, room)]
     found = []
     for words, changes in tried:
         try:
             made = recipe.override(*(f"{name}={value}" for name, value in changes.items()))
         except UserError:
             continue
-        then = total(made, str(changes.get("train.precision", precision)))
-        if then < total(recipe, precision):
+        then = total(made, str(changes.get("train.precision", precision)), device)
+        if then < total(recipe, precision, device):
             found.append(Remedy(words, changes, then <= room))
     return [each for each in found if each.fits] or found
 
 
-def _smaller_micro_batch(recipe: Recipe, precision: str, room: float) -> list[tuple[str, dict[str, Any]]]:
+def _smaller_micro_batch(recipe: Recipe, precision: str, device: str, room: float) -> list[tuple[str, dict[str, Any]]]:
     rows, times, made = recipe.train.micro_batch_size, recipe.train.accumulation, recipe
-    while rows > 1 and total(made, precision) > room:
+    while rows > 1 and total(made, precision, device) > room:
         # A divisor keeps the batch as it was; 7 rows become 1.
         less = next(part for part in range(rows // 2, 0, -1) if rows % part == 0)
         rows, times = less, times * (rows // less)
@@ -88,15 +89,15 @@ def _bf16(recipe: Recipe, precision: str) -> list[tuple[str, dict[str, Any]]]:
     return [("Precision bf16", {"train.precision": "bf16"})] if precision == "float32" else []
 
 
-def _shorter_context(recipe: Recipe, precision: str, room: float) -> list[tuple[str, dict[str, Any]]]:
+def _shorter_context(recipe: Recipe, precision: str, device: str, room: float) -> list[tuple[str, dict[str, Any]]]:
     length, made = recipe.model.context_length, recipe
-    while length > 64 and total(made, precision) > room:
+    while length > 64 and total(made, precision, device) > room:
         length //= 2
         made = made.override(f"model.context_length={length}")
     return [(f"Context of {length:,} tokens", {"model.context_length": length})] if made is not recipe else []
 
 
-def _smaller_size(recipe: Recipe, precision: str, room: float) -> list[tuple[str, dict[str, Any]]]:
+def _smaller_size(recipe: Recipe, precision: str, device: str, room: float) -> list[tuple[str, dict[str, Any]]]:
     """The largest named size that fits, with a context no longer than now."""
     now = estimate.parameters(recipe.model)
     context, family = recipe.model.context_length, recipe.model.family
@@ -109,6 +110,6 @@ def _smaller_size(recipe: Recipe, precision: str, room: float) -> list[tuple[str
             continue
         if estimate.parameters(made.model) < now:
             smaller.append((f"Size {size}", changes))
-            if total(made, precision) <= room:
+            if total(made, precision, device) <= room:
                 break
     return smaller[-1:]

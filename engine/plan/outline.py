@@ -109,7 +109,7 @@ def outline(recipe: Recipe, workspace: Workspace, *, figures: Prices | None = No
     unique = text.unique or tokens
     speed, words, source = _speed(recipe, workspace, machine, precision, figures)
     seconds = _seconds(recipe, found, speed, text)
-    parts = memory.peak(recipe, precision)
+    parts = memory.peak(recipe, precision, machine.device)
     held = round(found.peak_gib * GIB) if found else sum(parts.values())
     copy = memory.copied(recipe, held, machine.device, machine.memory_bytes)
     held, parts = held + sum(copy.values()), {**parts, **copy}
@@ -131,7 +131,8 @@ def outline(recipe: Recipe, workspace: Workspace, *, figures: Prices | None = No
     return Plan(size, tokens, unique, flops, parts, held, machine.memory_bytes, precision, seconds, watts, kwh,
                 figures.cost(kwh), figures.co2e_kg(kwh), figures.currency,
                 f"{found.steps} steps, in run {found.source}" if found else source, found is not None, prediction,
-                [] if fits else memory.remedies(recipe, precision, machine.memory_bytes), assumed)
+                [] if fits else memory.remedies(
+                    recipe, precision, machine.memory_bytes, machine.device), assumed)
 
 
 def text_of(recipe: Recipe, workspace: Workspace) -> Text:

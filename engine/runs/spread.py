@@ -95,7 +95,7 @@ def _strategy(recipe: Recipe, rows: int, processes: int, gpu_bytes: int) -> tupl
         return asked, ""
     if gpu_bytes:
         copy = recipe.override(f"train.micro_batch_size={rows}", "train.accumulation=1", "train.devices=auto")
-        needs = memory.total(copy, "float32" if recipe.train.precision == "float32" else "bf16")
+        needs = memory.total(copy, "float32" if recipe.train.precision == "float32" else "bf16", "cuda")
         if needs > memory.SAFETY * gpu_bytes:
             return "fsdp", (f"a copy of the model needs about {needs / 2**30:.1f} GiB in training and a GPU has "
                             f"{gpu_bytes / 2**30:.1f}")

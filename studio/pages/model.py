@@ -84,7 +84,7 @@ class Model(Page):
     def _memory(self) -> dict[str, int]:
         """The parts of the peak, as the plan of the Train page reckons it."""
         recipe = self.session.draft.settled
-        parts = peak(recipe, precision_of(recipe, self.machine))
+        parts = peak(recipe, precision_of(recipe, self.machine), self.machine.device)
         return {**parts, **copied(recipe, sum(parts.values()), self.machine.device, self.machine.memory_bytes)}
 
     def _data(self, parameters: int) -> Any:
