@@ -12,6 +12,7 @@ from engine.config import UserError
 from engine.model import estimate
 from engine.recipe import flat
 from engine.runs import Run
+from studio.elapsed import trained_seconds
 from studio.plots import run_colour
 from studio.run_account import energy_words
 from studio.views import Markup, duration, join, number, size, txt
@@ -99,8 +100,8 @@ def standings(feeds: Sequence[Feed], metric: str) -> Markup:
         '<td class="num">{6}</td><td class="num">{7}</td></tr>',
         feed.run.name, run_colour(places[feed.run.name]), feed.status.state,
         number(found[0]) if (found := feed.best(metric)) else "–",
-        number(found[1]) if found else "–", size(tokens) if (tokens := _end(feed, "tokens")) else "–",
-        duration(_end(feed, "time") - _begin(feed)) if tokens else "–",
+        number(found[1]) if found else "–", size(tokens) if (tokens := _tokens(feed)) else "–",
+        duration(trained_seconds(feed) or 0.0) if tokens else "–",
         energy_words(kwh) if (kwh := feed.last("energy/kwh")) is not None else "–")
         for feed in sorted(feeds, key=lowest))
     return txt('<div class="scroll tall"><table><tr><th>run</th><th>state</th><th class="num">lowest {}</th>'
@@ -108,12 +109,8 @@ def standings(feeds: Sequence[Feed], metric: str) -> Markup:
                '<th class="num">energy</th></tr>{}</table></div>', metric, rows)
 
 
-def _end(feed: Feed, axis: str) -> float:
-    return max((float(each.axis(axis)[-1]) for each in feed.series.values() if each.length), default=0.0)
-
-
-def _begin(feed: Feed) -> float:
-    return min((float(each.axis("time")[0]) for each in feed.series.values() if each.length), default=0.0)
+def _tokens(feed: Feed) -> float:
+    return max((float(each.axis("tokens")[-1]) for each in feed.series.values() if each.length), default=0.0)
 
 
 def legend(names: Sequence[str], most: int = 12) -> Markup:

@@ -17,6 +17,7 @@ from bokeh.events import RangesUpdate, Reset
 from bokeh.models import DataRange1d, HoverTool, LinearScale, LogScale, NumeralTickFormatter, PrintfTickFormatter
 from panel.viewable import Viewable, Viewer
 
+from studio.elapsed import elapsed
 from studio.plots import NOTHING, Columns, Smooth, curves, downsample, run_colour
 from studio.theme import VALIDATION_COLOUR
 from studio.watch import Feed, Series
@@ -186,9 +187,8 @@ class Live(Viewer):
 
 
 def along(series: Series, axis: str, feed: Feed) -> np.ndarray:
-    """Where each value stands: step, tokens seen, or minutes since the first row of the run."""
+    """Where each value stands: step, tokens seen, or minutes of training since the first row of the run."""
     where = series.axis(axis)
     if axis != "time":
         return where
-    firsts = [each.axis("time")[0] for each in feed.series.values() if each.length]
-    return (where - min(firsts)) / 60
+    return elapsed(feed, where) / 60

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from engine.runs.history import foretold
+from studio.elapsed import trained_seconds
 from studio.views import Markup, duration, join, number, tiles, txt
 from studio.watch import Feed
 
@@ -106,9 +107,7 @@ def _rest(plan: dict[str, Any], feed: Feed) -> list[Markup]:
     """Time, memory and energy of the training alone."""
     found = []
     whole = _whole(plan, feed)
-    times = [each.axis("time") for each in feed.series.values() if each.length]
-    if times:
-        took = max(each[-1] for each in times) - min(each[0] for each in times)
+    if (took := trained_seconds(feed)) is not None:
         found.append(_row("Training time", duration(plan["seconds"]), duration(took),
                           _off(took, plan["seconds"], whole)))
     if (peak := feed.last("memory/peak_gib")) is not None:

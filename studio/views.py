@@ -207,8 +207,8 @@ def card(*objects: Any, title: str = "", line: str = "", **params: Any) -> pmui.
         inside.insert(0, Fragment(txt('<h2>{}</h2>{}', title, txt('<p class="line">{}</p>', line) if line else "")))
     # Material's sheet is no higher than its column, which is as high as the window: what is longer ran under the next.
     return pmui.Paper(stack(*inside, gap="16px"), **{"variant": "outlined", "elevation": 0, "sx": CARD_SX, "margin": 0,
-                                                     "sizing_mode": "stretch_width", "styles": {"max-height": "none"},
-                                                     **params})
+                                                     "sizing_mode": "stretch_width", **params,
+                                                     "styles": {"max-height": "none", **params.get("styles", {})}})
 
 
 def heading(title: str, line: str) -> Fragment:

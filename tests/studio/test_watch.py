@@ -10,7 +10,8 @@ from bokeh.events import RangesUpdate
 from planted import append, plant
 
 from engine.runs import Run
-from studio.live import LOSS, Live
+from studio.elapsed import trained_seconds
+from studio.live import LOSS, Live, along
 from studio.plots import POINTS, Smooth, downsample
 from studio.run_plots import RunPlots
 from studio.watch import Feed, Watch, lines
@@ -152,3 +153,20 @@ def test_an_empty_plot_says_why(workspace):
     plots.update([feed])
     assert plots._nothing.visible
     assert "No training step" in plots._nothing.html
+
+
+def test_hours_in_which_a_run_was_stopped_are_no_training(workspace):
+    """200 steps of 0.3 s, ten hours of nothing, 200 more: two minutes of training, on every axis and in every table."""
+    run = plant(workspace, "resumed", steps=200, state="stopped")
+    begun = Feed(run)
+    begun.poll()
+    first = float(begun.series["train/loss"].axis("time")[0]) - 0.3
+    run.append("events", {"kind": "state", "state": "running", "time": first + 36_000})
+    append(run, 201, 400, begun=first + 36_000)
+    feed = Feed(run)
+    feed.poll()
+    assert trained_seconds(feed) == pytest.approx(398 * 0.3, abs=0.5)
+    minutes = along(feed.series["train/loss"], "time", feed)
+    assert minutes[-1] == pytest.approx(398 * 0.3 / 60, abs=0.01)
+    assert (np.diff(minutes) >= 0).all()
+    assert trained_seconds(Feed(run)) is None, "nothing was read yet"
