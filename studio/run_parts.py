@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from engine import runs
 from engine.runs import Run, Status
+from engine.runs.folder import STALE_SECONDS
 from engine.workspace import Workspace
 from studio.plots import run_colour
 from studio.session import Session
@@ -117,6 +119,8 @@ def progress(status: Status) -> Markup:
         words = [f"{status.state} after {duration(status.ended - status.started)}", age(status.ended)]
     if status.state == "stopping":
         words = ["Saving a checkpoint, then stopping"]
+    if status.active and status.host not in ("", platform.node()) and time.time() - status.heartbeat > STALE_SECONDS:
+        words.append(f"last news from {status.host} {age(status.heartbeat)}")
     shown = bar(status.step, status.of) if status.state in ("running", "stopping", "paused", "queued") else ""
     return txt('<p class="line">{}</p>{}', " · ".join(words), shown)
 

@@ -34,12 +34,14 @@ ACTIVE = ("queued", "running", "paused", "stopping")
 REQUESTS = ("stop", "pause", "resume", "checkpoint", "sample", "requeue")
 HEARTBEAT_SECONDS = 2.0
 QUEUED = "queue.json"  # beside a run that waits in the queue
-STALE_SECONDS = 30.0  # a worker on another machine counts as lost after this silence
+STALE_SECONDS = 30.0   # a worker on another machine counts as lost after this silence, if its folder is shared
+SILENT_SECONDS = 600.0  # and after this one, if nothing is known of how often news come: a copy is made now and then
 
 Cursor = tuple[int, int]  # the file's inode and the byte offset in it
 START: Cursor = (0, 0)
 
-_BEATS: dict[Path, tuple[float, float]] = {}  # the last heartbeat seen of a worker elsewhere, and when it changed
+# Of workers elsewhere: the last heartbeat seen, when this process saw it change, the longest time between two seen.
+_BEATS: dict[Path, tuple[float, float, float]] = {}
 
 
 @dataclass(frozen=True)
@@ -122,12 +124,17 @@ class Run:
                                  and (not status.pid or _lives(status.pid)))
 
     def _beating(self, heartbeat: float) -> bool:
-        """Whether a worker on another machine shows life: by the clocks, or, since clocks differ and jump, because its
-        heartbeat changed while this process looked on."""
+        """Whether a worker on another machine shows life. At first sight the clocks tell; after that, since clocks
+        differ and jump, whether its heartbeat changes while this process looks on, three times as rarely as before at
+        the most: a folder that rsync copies every few minutes changes no more often."""
         now = time.monotonic()
-        before, since = _BEATS.get(self.path, (heartbeat, -math.inf))
-        _BEATS[self.path] = (heartbeat, now if heartbeat != before else since)
-        return abs(time.time() - heartbeat) < STALE_SECONDS or now - _BEATS[self.path][1] < STALE_SECONDS
+        before, since, gap = _BEATS.get(self.path, (heartbeat, -math.inf, 0.0))
+        if heartbeat != before:
+            since, gap = now, max(gap, abs(heartbeat - before))
+        _BEATS[self.path] = (heartbeat, since, gap)
+        if since == -math.inf:
+            return abs(time.time() - heartbeat) < SILENT_SECONDS
+        return now - since < min(SILENT_SECONDS, max(STALE_SECONDS, 3 * gap))
 
     def write_status(self, **changes: Any) -> Status:
         """Replace the status; for the launcher and the worker alone. What is damaged is written anew."""

@@ -15,7 +15,7 @@ import pytest
 from engine import files, runs
 from engine.config import UserError
 from engine.recipe import Recipe
-from engine.runs.folder import _BEATS, STALE_SECONDS, START, Run
+from engine.runs.folder import _BEATS, SILENT_SECONDS, STALE_SECONDS, START, Run
 from engine.runs.jobs import JOBS
 from engine.runs.worker import Worker
 
@@ -72,7 +72,7 @@ def test_a_run_counts_as_lost_when_nobody_holds_it(run):
     assert run.status().state == "lost"
     run.write_status(host="elsewhere", heartbeat=time.time())
     assert run.status().state == "running", "another machine's lock cannot be seen, its heartbeat can"
-    run.write_status(heartbeat=time.time() - 2 * STALE_SECONDS)
+    run.write_status(heartbeat=time.time() - 2 * SILENT_SECONDS)
     _BEATS.clear()  # as whoever looks for the first time
     assert run.status().state == "lost"
     (run.path / "status.json").write_text("{")
@@ -91,8 +91,26 @@ def test_a_worker_elsewhere_whose_clock_is_wrong_is_not_lost_while_its_heart_bea
     beats(2)
     assert run.status().state == "running"
     assert run.status().state == "running"
-    _BEATS[run.path] = (_BEATS[run.path][0], time.monotonic() - STALE_SECONDS)
+    seen, _, gap = _BEATS[run.path]
+    _BEATS[run.path] = (seen, time.monotonic() - STALE_SECONDS, gap)
     assert run.status().state == "lost", "it has been still for too long"
+
+
+def test_a_run_elsewhere_that_is_copied_now_and_then_is_not_lost_between_two_copies(run, monkeypatch):
+    """As by rsync every two minutes, from a worker whose heart beats on; and lost when no copy brings a beat."""
+    passed, begun = [1000.0], time.time()
+    monkeypatch.setattr(time, "monotonic", lambda: passed[0])
+    monkeypatch.setattr(time, "time", lambda: begun + passed[0] - 1000)
+    _BEATS.clear()
+    for copy in range(3):
+        run.write_status(state="running", host="elsewhere", heartbeat=begun + 120 * copy - 3)
+        for _ in range(4):
+            assert run.status().state == "running"
+            passed[0] += 30
+    passed[0] += 200
+    assert run.status().state == "running"
+    passed[0] += 100
+    assert run.status().state == "lost"
 
 
 def test_a_damaged_status_is_written_anew_by_whoever_holds_the_run(run):

@@ -116,6 +116,18 @@ def test_a_run_whose_process_died_is_called_lost_and_can_be_resumed(session):
     assert "process" in run_parts.trouble(feed)
 
 
+def test_a_run_elsewhere_says_how_old_its_news_are(session):
+    feed = Feed(plant(session.workspace, "afar", steps=100, state="running"))
+    feed.run.write_status(host="node-<7>", heartbeat=time.time() - 90)
+    feed.poll()
+    assert feed.status.state == "running"
+    assert "last news from node-&lt;7&gt; 1 min ago" in run_parts.head(feed)
+    assert "Resume" not in run_parts.buttons(feed), "a second worker on a copy would do harm"
+    feed.run.write_status(heartbeat=time.time())
+    feed.poll()
+    assert "last news" not in run_parts.head(feed)
+
+
 def test_a_run_goes_to_the_trash_and_the_page_goes_on(session):
     run = plant(session.workspace, "old", steps=100)
     view = RunView(session)
