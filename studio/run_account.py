@@ -12,6 +12,7 @@ from studio.watch import Feed
 
 CENT = 0.01
 LOADS = (("load/cpu", "Processor, this run"), ("load/gpu", "GPU"), ("speed/data_wait", "Waiting for data"))
+HELD = (("memory/resident_gib", "Memory held"), ("memory/gpu_gib", "GPU memory held"))
 HEAT = (("temperature/gpu", "GPU"), ("temperature/cpu", "Processor"))
 
 
@@ -30,8 +31,8 @@ def account(feed: Feed) -> Markup:
     if (watts := feed.last("energy/watts")) is not None and feed.status.active:
         found.append(("Power", txt("{} <small>W</small>", number(watts, 1))))
     found += [(words, f"{feed.last(name):.0%}") for name, words in LOADS if feed.last(name) is not None]
-    if (held := feed.last("memory/resident_gib")) is not None:
-        found.append(("Memory held", txt("{} <small>GiB</small>", number(held, 2))))
+    found += [(words, txt("{} <small>GiB</small>", number(feed.last(name), 2))) for name, words in HELD
+              if feed.last(name) is not None]
     found += [(words, txt("{:.0f} <small>°C</small>", feed.last(name))) for name, words in HEAT
               if feed.last(name) is not None]
     return txt('{}<p class="line gap">Energy is {}: {}.</p>', tiles(found), how.get("value", "counted"),

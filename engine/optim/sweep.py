@@ -69,8 +69,9 @@ class SweepConfig(Config):
 
     vary: tuple[str, ...] = setting((), "Settings to vary, one a line: optim.lr=log:1e-4:1e-2, model.num_layers="
                                         "int:2:8, train.micro_batch_size=8,16; a third number counts a grid's points")
-    sampler: Literal["tpe", "random", "grid"] = setting(
-        "tpe", "Who chooses: tpe learns from the trials before (Bergstra et al. 2011), random doesn't, grid tries all")
+    sampler: Literal["tpe", "qmc", "random", "grid"] = setting(
+        "tpe", "Who chooses: tpe learns from the trials before (Bergstra et al. 2011), qmc spreads evenly by Sobol's "
+               "sequence, random draws, grid tries all")
     num_trials: int = setting(20, "Trials to make; a grid makes all of its own", ge=1, le=10_000)
     at_once: int = setting(1, "Trials that run at the same time: each on a GPU of its own, or, on a processor, with "
                               "its share of the cores", ge=1, le=64, advanced=True)

@@ -167,7 +167,14 @@ def stale(looks: Rows) -> int:
 
 def memory_creeping(gauges: Rows, recipe: Recipe) -> Advice | None:
     """Memory that grows in every quarter of the time watched; what only settles, settles in the first."""
-    held = _column(gauges, "memory/resident_gib")
+    for name, owner in (("memory/resident_gib", "The process"), ("memory/gpu_gib", "The GPU")):
+        if advice := _creeping([row for row in gauges if name in row], name, owner, recipe):
+            return advice
+    return None
+
+
+def _creeping(gauges: Rows, name: str, owner: str, recipe: Recipe) -> Advice | None:
+    held = _column(gauges, name)
     if len(held) < 24:
         return None
     quarters = [float(np.median(part)) for part in np.array_split(held[len(held) // 5:], 4)]
@@ -176,7 +183,7 @@ def memory_creeping(gauges: Rows, recipe: Recipe) -> Advice | None:
         return None
     hours = (gauges[-1]["time"] - gauges[len(held) // 5]["time"]) / 3600 * 0.75
     return Advice("memory creeping", _newest(gauges), (
-        f"The process holds {quarters[-1]:.2f} GiB at step {_newest(gauges)}, {growth:.2f} GiB more than earlier, and "
+        f"{owner} holds {quarters[-1]:.2f} GiB at step {_newest(gauges)}, {growth:.2f} GiB more than earlier, and "
         f"grows by about {growth / max(hours, 1e-6):.1f} GiB an hour; it may run out: save checkpoints more often "
         f"(train.checkpoint_every is {recipe.train.checkpoint_every}), so that a resume can start afresh."))
 

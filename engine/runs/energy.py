@@ -82,6 +82,7 @@ class Gpu:
     def gauges(self) -> dict[str, float]:
         nvml = self.nvml
         return {"load/gpu": nvml.nvmlDeviceGetUtilizationRates(self.handle).gpu / 100,
+                "memory/gpu_gib": nvml.nvmlDeviceGetMemoryInfo(self.handle).used / GIB,
                 "temperature/gpu": float(nvml.nvmlDeviceGetTemperature(self.handle, nvml.NVML_TEMPERATURE_GPU))}
 
 

@@ -59,9 +59,11 @@ def train(worker: Worker, recipe: Recipe) -> Recipe:
 
     tokens = _tokens(worker, recipe)
     recipe = _with_vocabulary(worker, recipe)
-    checkpoint = dispatch.train(worker, recipe, tokens)
-    worker.keep(checkpoint=_relative(worker, checkpoint))
-    columns.history(worker.run)  # whoever opens it finds its columns
+    try:
+        checkpoint = dispatch.train(worker, recipe, tokens)
+        worker.keep(checkpoint=_relative(worker, checkpoint))
+    finally:
+        columns.history(worker.run)  # whoever opens it, however it ended, finds its columns
     return recipe
 
 

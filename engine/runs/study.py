@@ -41,8 +41,32 @@ def ask(config: SweepConfig, known: Sequence[Trial], number: int, seed: int,
         study.enqueue_trial(dict(changes))
     elif config.sampler == "grid":
         study.enqueue_trial(config.combinations[number])
+    elif config.sampler == "qmc":
+        study.enqueue_trial(_evenly(config, number, seed))
     asked = study.ask(_distributions(config))
     return asked, _plain(asked.params, config.ranges)
+
+
+def _evenly(config: SweepConfig, number: int, seed: int) -> dict[str, Any]:
+    """Point `number` of Sobol's sequence (1967), scrambled (Owen 1998): every start of it covers the ranges evenly.
+
+    Optuna's own counts its points inside a study, and the study here is made anew for each trial.
+    """
+    from optuna.distributions import CategoricalDistribution, IntDistribution
+    from torch.quasirandom import SobolEngine
+
+    known = _distributions(config)
+    point = SobolEngine(len(known), scramble=True, seed=seed).fast_forward(number).draw(1)[0]
+    found: dict[str, Any] = {}
+    for share, (name, each) in zip(point.tolist(), known.items(), strict=True):
+        if isinstance(each, CategoricalDistribution):
+            found[name] = each.choices[int(share * len(each.choices))]
+            continue
+        whole = isinstance(each, IntDistribution)
+        low, high = each.low, each.high + whole
+        value = low * (high / low) ** share if each.log else low + (high - low) * share
+        found[name] = min(int(value), each.high) if whole else value
+    return found
 
 
 def study_of(config: SweepConfig, known: Sequence[Trial], seed: int) -> optuna.Study:

@@ -48,6 +48,24 @@ def test_a_spike_is_left_out_and_told(world, monkeypatch):
     assert any(event.get("setting") == "energy" for event in run.rows("events")[0])
 
 
+def test_what_the_doctor_finds_in_a_run_is_on_its_timeline(world, monkeypatch):
+    """A spike, planted: told with its remedy while the run goes on."""
+    hidden, calls = Decoder.hidden, iter(range(10**6))
+
+    def spoilt(self, ids, *given, **more):
+        made = hidden(self, ids, *given, **more)
+        return made * 40 if self.training and next(calls) == 40 else made
+
+    monkeypatch.setattr(Decoder, "hidden", spoilt)
+    monkeypatch.setattr("engine.runs.doctor.SPIKE_STEPS", 32)
+    run = world.run("train.max_steps=44", "train.validate_every=44", "train.checkpoint_every=44", "train.compile=off",
+                    "train.sample_every=0", "optim.lr=1e-5")
+    assert Worker(run).work() == "finished", run.status().error
+    told = [event for event in run.rows("events")[0] if event["kind"] == "advice"]
+    assert [(event["what"], event["step"]) for event in told if event["what"] == "loss spike"] == [("loss spike", 41)]
+    assert "train.skip_spikes=true" in told[0]["sentence"]
+
+
 def test_a_step_without_gradients_changes_nothing():
     weight = torch.nn.Parameter(torch.ones(2, 2))
     optimizer = torch.optim.AdamW([weight], lr=0.1, fused=True)

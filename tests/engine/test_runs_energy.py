@@ -97,6 +97,7 @@ def nvml(counts, powers):
     made.nvmlDeviceGetTotalEnergyConsumption = count
     made.nvmlDeviceGetPowerUsage = lambda handle: powers.pop(0)
     made.nvmlDeviceGetUtilizationRates = lambda handle: types.SimpleNamespace(gpu=87)
+    made.nvmlDeviceGetMemoryInfo = lambda handle: types.SimpleNamespace(used=3 << 30, total=80 << 30)
     made.nvmlDeviceGetTemperature = lambda handle, sensor: 61
     return made
 
@@ -108,7 +109,7 @@ def test_a_gpu_s_counter_is_in_millijoules_and_power_in_milliwatts(tmp_path, mon
     assert meter.value == "GPU measured, processor estimated"
     row = meter.read(1, 1, 1.0)
     assert row["energy/kwh"] >= 700 / 3.6e6
-    assert (row["load/gpu"], row["temperature/gpu"]) == (0.87, 61)
+    assert (row["load/gpu"], row["memory/gpu_gib"], row["temperature/gpu"]) == (0.87, 3, 61)
     monkeypatch.setitem(sys.modules, "pynvml", nvml([], [250_000]))
     gpu = Gpu()
     clock.now += 4

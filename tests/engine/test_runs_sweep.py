@@ -12,7 +12,7 @@ from engine.config import UserError
 from engine.optim.sweep import Range, SweepConfig
 from engine.progress import Stopped
 from engine.recipe import Recipe
-from engine.runs import notes, turns
+from engine.runs import notes, study, turns
 from engine.runs import sweep as sweeps
 from engine.runs.folder import Run
 from engine.runs.worker import Worker
@@ -122,7 +122,7 @@ def test_a_grid_tries_every_combination_once(workspace, quick):
     assert [t.changes for t in sweeps.trials(worker.run)] == recipe.sweep.combinations
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "grid"])
+@pytest.mark.parametrize("sampler", ["tpe", "qmc", "grid"])
 def test_a_sweep_that_was_killed_goes_on_as_if_it_had_not_been(workspace, quick, monkeypatch, sampler):
     changes = (f"sweep.sampler={sampler}", "sweep.num_trials=8",
                "sweep.vary=['optim.lr=log:1e-4:1:4', 'model.num_layers=int:1:2']")
@@ -286,3 +286,15 @@ def test_a_sweep_of_real_trainings_finds_the_better_rate(workspace, toy_recipe):
     run = runs.start(recipe, workspace)
     assert run.wait(170).state == "finished"
     assert run.made()["best"] == "runs/real-02"
+
+
+def test_sobols_points_cover_the_ranges_evenly_from_the_first_on():
+    """By hand: of the first 8 points of such a sequence each eighth of each range holds one (a (0, 3, 1) net)."""
+    config = SweepConfig(vary=("optim.lr=log:1e-4:1e-2", "train.ema_decay=float:0:0.8", "model.num_layers=int:1:8",
+                               "optim.kind=adamw,muon"), sampler="qmc")
+    asked = [study.ask(config, [], number, seed=3)[1] for number in range(8)]
+    places = {"optim.lr": lambda value: math.log(value / 1e-4) / math.log(100) * 8,
+              "train.ema_decay": lambda value: value * 10, "model.num_layers": lambda value: value - 1}
+    for name, place in places.items():
+        assert sorted(int(place(each[name])) for each in asked) == list(range(8)), name
+    assert sorted(each["optim.kind"] for each in asked) == ["adamw"] * 4 + ["muon"] * 4
