@@ -132,7 +132,9 @@ class Stage(lightning.LightningModule):
         scale = self.train_config.accumulation * self.ranks.size / count
         norm = self.ranks.norm(grads) * scale
         self.last = Step(self.steps + 1, self.tokens + count, self._lr, self.ranks.sum(self._total) / count, norm)
-        self._refuse_not_finite(optimizer)
+        finite = torch.isfinite(self.last.loss) & torch.isfinite(norm)
+        if finite.device.type == "cpu" and not finite:
+            raise NotFinite(self.last.number)
         if self.spikes is not None and self.spikes.found(float(self.last.loss), float(self.last.grad_norm)):
             self.last = self.last._replace(skipped=True)
             for group in optimizer.param_groups:
@@ -142,20 +144,24 @@ class Stage(lightning.LightningModule):
         if self.train_config.max_grad_norm:
             scale = scale * (self.train_config.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
         torch._foreach_mul_([own(g) for g in grads], scale)
-
-    def _refuse_not_finite(self, optimizer: torch.optim.Optimizer) -> None:
-        finite = torch.isfinite(self.last.loss) & torch.isfinite(self.last.grad_norm)
-        fused = getattr(optimizer, "_step_supports_amp_scaling", False) and not sharded(next(self.parameters()))
-        if finite.device.type != "cpu" and fused:
-            # A fused optimizer skips the update on the device by itself, and nothing waits for the answer:
-            # whoever reads the loss of this step finds out.
+        if finite.device.type == "cpu":
+            return
+        # On a GPU nothing waits for the answer: the update is made harmless there, and whoever reads the loss of this
+        # step finds out. A fused optimizer skips it by itself.
+        if getattr(optimizer, "_step_supports_amp_scaling", False) and not sharded(next(self.parameters())):
             optimizer.found_inf = (~finite).float()
-        elif not finite:
-            raise NotFinite(self.last.number)
+        else:
+            clear_unless(finite, grads)
 
     def optimizer_step(self, *arguments: Any, **named: Any) -> None:
         super().optimizer_step(*arguments, **named)
         self.steps, self.tokens = self.last.number, self.last.tokens
+
+
+def clear_unless(finite: Tensor, grads: Iterable[Tensor]) -> None:
+    """Set the gradients to zero unless `finite`, a scalar on their device, without reading it."""
+    for grad in grads:
+        own(grad).masked_fill_(~finite, 0.0)
 
 
 def _reseed(seed: int, step: int, rank: int, device: torch.device) -> None:

@@ -9,7 +9,7 @@ from torch import nn
 
 from engine.optim import OPTIMIZERS, SCHEDULES
 from engine.stages import STAGES, TrainConfig
-from engine.stages.base import NotFinite, Stage
+from engine.stages.base import NotFinite, Stage, clear_unless
 
 
 class Ragged(Stage):
@@ -139,6 +139,25 @@ def test_a_fused_optimizer_skips_an_update_when_told_on_the_device(kind):
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     optimizer.found_inf = torch.zeros(())
+    optimizer.step()
+    assert model.weight.isfinite().all()
+    assert not torch.equal(model.weight, before.weight)
+
+
+@pytest.mark.parametrize("kind", ["muon", "lion", "adafactor", "schedule_free"])
+def test_any_other_optimizer_keeps_its_weights_finite_when_told_on_the_device(kind):
+    """The bad gradients are zero by then, so that an update moves by what was known before, which is nothing here."""
+    model, before = linear(), linear()
+    settings = OPTIMIZERS[kind]
+    optimizer = settings(**{"weight_decay": 0.0} if "weight_decay" in settings.model_fields else {}).build(model)
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, float("nan"))
+    clear_unless(torch.tensor(False), [p.grad for p in model.parameters()])
+    optimizer.step()
+    assert torch.equal(model.weight, before.weight)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    clear_unless(torch.tensor(True), [p.grad for p in model.parameters()])
     optimizer.step()
     assert model.weight.isfinite().all()
     assert not torch.equal(model.weight, before.weight)
