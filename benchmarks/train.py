@@ -131,7 +131,8 @@ class Turns:
             context_length=shape.context_length, vocab_size=shape.vocab_size))
         use(like_gpt2, Operators(mine.blocks[0].attention.queries_at_once, fused=True))
         self.others[f"{BARE}, GPT-2"] = plain_loop(like_gpt2, ours(), self.precision)
-        known = {"transformers Llama": peers.transformers_llama, "transformers GPT-2": peers.transformers_gpt2}
+        known = {} if asked.own else {"transformers Llama": peers.transformers_llama,
+                                      "transformers GPT-2": peers.transformers_gpt2}
         if asked.nanogpt:
             known["nanoGPT"] = peers.nanogpt(asked.nanogpt)
         if asked.litgpt:
@@ -197,7 +198,7 @@ def table(turns: Turns, saves: set[int], why: str) -> None:
     boundary = [seconds for step, seconds in enumerate(runs_own, 1) if step in saves]
     middle, word = (min, "best of each") if turns.asked.busy else (statistics.median, "medians")
     medians = {name: middle(times[1:]) for name, times in turns.took.items()} | {RUN: middle(plain)}
-    first = next((name for name in medians if name.startswith("nanoGPT, float32")), "transformers GPT-2, float32")
+    first = next((name for name in ("nanoGPT, float32", "transformers GPT-2, float32") if name in medians), BARE)
     print(f"\n{turns.asked.size}: {estimate.parameters(shape):,} parameters, {shape.num_layers} layers, width "
           f"{shape.hidden_size}, context {shape.context_length}, {rows} rows; {torch.get_num_threads()} threads, "
           f"{'processor' if turns.asked.busy else 'wall'} seconds; "
@@ -210,7 +211,10 @@ def table(turns: Turns, saves: set[int], why: str) -> None:
         print(f"| {words} | {tokens / took:,.0f} | {medians.get(first, took) / took:.2f} "
               f"| {medians[ALONE] / took:.2f} | {flops / took / peak:.2f} |")
     bare = f"{BARE}, compiled" if turns.asked.compile else BARE
-    print(f"\nThe whole run against the same bare loop: {medians[RUN] / medians[bare] - 1:+.1%} a step.")
+    more = [runs_own[step] / turns.took[bare][step] - 1 for step in range(1, len(runs_own)) if step + 1 not in saves]
+    error = statistics.stdev(more) / len(more)**0.5 if len(more) > 1 else float("nan")
+    print(f"\nThe whole run against the same bare loop: {medians[RUN] / medians[bare] - 1:+.1%} a step by medians; "
+          f"step by step {statistics.mean(more):+.2%}, standard error {error:.2%}, {len(more)} steps.")
     if boundary:
         more = statistics.median(boundary) - medians[RUN]
         print(f"A step that also validates on 2 batches and saves takes {more:.2f} s longer.")
@@ -268,6 +272,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--formats", nargs="*", choices=FORMATS)
     parser.add_argument("--compile", action="store_true", help="each also by torch.compile")
+    parser.add_argument("--own", action="store_true", help="nobody else's but those that are named by a folder")
     parser.add_argument("--stock", action="store_true", help="everybody with the allocator as it comes")
     parser.add_argument("--nanogpt", type=Path, help="a checkout of karpathy/nanoGPT")
     parser.add_argument("--litgpt", type=Path, help="a checkout of Lightning-AI/litgpt")
