@@ -56,6 +56,13 @@ def bundles(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def scorers(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("scorers")
+    said(sys.executable, SCRIPTS / "make_scorers.py", folder, own=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
 def gguf_bundles(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("gguf")
     said(sys.executable, SCRIPTS / "make_gguf.py", folder, own=True)
@@ -76,6 +83,15 @@ def test_a_client_writes_the_same_greedy_text(client, family, request):
         lines = said(place, SCRIPTS / script, made, family)
     for target in ("native", "portable"):
         assert f"{family}-{target}" in lines, "the client read none of its files"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("client", ["transformers", "optimum"])
+def test_a_client_gives_the_same_scores(client, family, request):
+    python = named("OPTIMUM_PYTHON") if client == "optimum" else sys.executable
+    lines = said(python, SCRIPTS / "scoring_client.py", client, request.getfixturevalue("scorers"), family)
+    for kind in ("reward", "classifier"):
+        assert f"{family}-{kind}" in lines, "the client read none of its files"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -112,6 +128,6 @@ def test_netron_shows_the_graph(family, bundles):
         netron.stop(address)
     kinds = [text for text in shown if "GroupQueryAttention" in text]
     assert len(kinds) == 2, f"one for each of the two layers: {kinds}"
-    assert any("RotaryEmbedding" in text for text in shown) == (family != "gpt2")
+    assert not any("RotaryEmbedding" in text for text in shown), "the attention rotates by itself"
     assert any(("LayerNormalization" if family == "gpt2" else "RMSNormalization") in text for text in shown)
     assert len(shown) > 30
