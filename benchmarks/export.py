@@ -4,7 +4,7 @@
     python benchmarks/export.py --sizes 15M --rounds 5
     python benchmarks/export.py --no-compile          leaves out the compiled PyTorch, which takes minutes to get ready
 
-Peers that live in environments of their own take part when $OPTIMUM_PYTHON, $GENAI_PYTHON or $LLAMA_CPP_PYTHON names
+Peers that live in environments of their own take part when $OPTIMUM_PYTHON, $GENAI_PYTHON or $XLLAMACPP_PYTHON names
 their interpreter (packages optimum-onnx; onnxruntime-genai with onnx-ir, transformers and torch, which its own exporter
 wants; xllamacpp). Everyone gets the same weights and both cores, batch 1, greedily, each in a process of its own, and
 takes turns within a round, so that a busy moment falls on all; the best round of each counts. This is the benchmark of
@@ -151,7 +151,7 @@ def ways(folder: Path, config: ModelConfig, compiled: bool) -> Iterator[Contende
             path = bundles["native"] / file
             yield Contender(f"onnxruntime-genai, our native {name}", "genai", bundles["native"], file, name,
                             python=python, **files_of(path, name))
-    if python := os.environ.get("LLAMA_CPP_PYTHON"):
+    if python := os.environ.get("XLLAMACPP_PYTHON"):
         place = folder / "llama.cpp"
         place.mkdir()
         yield from llama_cpp(bundles["native"], config, place, python=python)

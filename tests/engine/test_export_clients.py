@@ -27,6 +27,7 @@ CLIENTS = {     # name: (the variable that says where it is installed, the scrip
 }
 WHAT = {"OPTIMUM_PYTHON": "a Python that has optimum-onnx", "GENAI_PYTHON": "a Python that has onnxruntime-genai",
         "LLAMA_CPP_PYTHON": "a Python that has llama-cpp-python",
+        "XLLAMACPP_PYTHON": "a Python that has xllamacpp, llama.cpp without the need to build it",
         "TRANSFORMERS_JS": "a folder in which npm installed @huggingface/transformers"}
 
 
@@ -95,9 +96,11 @@ def test_a_client_gives_the_same_scores(client, family, request):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_llama_cpp_writes_the_same_greedy_tokens(family, request):
-    python = named("LLAMA_CPP_PYTHON")
-    assert family in said(python, SCRIPTS / "llama_cpp_client.py", request.getfixturevalue("gguf_bundles"), family)
+@pytest.mark.parametrize(("variable", "script"), [("LLAMA_CPP_PYTHON", "llama_cpp_client.py"),
+                                                  ("XLLAMACPP_PYTHON", "xllamacpp_client.py")])
+def test_llama_cpp_writes_the_same_greedy_tokens(variable, script, family, request):
+    python = named(variable)
+    assert family in said(python, SCRIPTS / script, request.getfixturevalue("gguf_bundles"), family)
 
 
 @pytest.mark.browser
