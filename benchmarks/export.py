@@ -4,7 +4,7 @@
     python benchmarks/export.py --sizes 15M --rounds 5
     python benchmarks/export.py --no-compile          leaves out the compiled PyTorch, which takes minutes to get ready
 
-Peers that live in environments of their own take part when $OPTIMUM_PYTHON, $GENAI_PYTHON or $LLAMA_CPP_PYTHON names
+Peers that live in environments of their own take part when $OPTIMUM_PYTHON, $GENAI_PYTHON or $XLLAMACPP_PYTHON names
 their interpreter (packages optimum-onnx; onnxruntime-genai with onnx-ir, transformers and torch, which its own exporter
 wants; xllamacpp). Everyone gets the same weights and both cores, batch 1, greedily, each in a process of its own, and
 takes turns within a round, so that a busy moment falls on all; the best round of each counts. This is the benchmark of
@@ -31,6 +31,7 @@ from engine.config import read
 from engine.export import ExportConfig
 from engine.export.benchmark import llama_cpp, read_for_a_token
 from engine.export.bundle import export
+from engine.export.preview import speak
 from engine.export.turns import Contender, Lengths, measure
 from engine.inference.bundle import check, size_of
 from engine.inference.speed_table import cells, heads, notes
@@ -88,6 +89,11 @@ def exported(made: Path, target: str, out: Path) -> Path:
     export(made, read(ExportConfig, {"target": target, "tolerance": 1.0}), out)     # imports, first allocations
     asked = {"target": target, "precisions": [{"kind": kind, **ANY} for kind in KINDS[target]], "tolerance": 1.0,
              "held_out_tokens": 128}
+    if target == "native":
+        begun = time.perf_counter(), time.process_time()
+        speak(made, out.with_name("unproven"))
+        print(f"  a bundle without the proof, from the checkpoint to the disk: {time.perf_counter() - begun[0]:.2f} s "
+              f"(CPU {time.process_time() - begun[1]:.2f} s)", flush=True)
     watch = Stopwatch()
     bundle, verdict = export(made, read(ExportConfig, asked), out, watch)
     watch(0, 0)
@@ -145,7 +151,7 @@ def ways(folder: Path, config: ModelConfig, compiled: bool) -> Iterator[Contende
             path = bundles["native"] / file
             yield Contender(f"onnxruntime-genai, our native {name}", "genai", bundles["native"], file, name,
                             python=python, **files_of(path, name))
-    if python := os.environ.get("LLAMA_CPP_PYTHON"):
+    if python := os.environ.get("XLLAMACPP_PYTHON"):
         place = folder / "llama.cpp"
         place.mkdir()
         yield from llama_cpp(bundles["native"], config, place, python=python)

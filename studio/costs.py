@@ -17,6 +17,7 @@ HEADS = (("precision", ""), ("size", "the graph's file"), ("tokens/s", "new toke
          ("Δ bits/byte", "of the text"), ("KL", "mean divergence of the next-token probabilities from float32's, nats"),
          ("top-1", "places at which both find the same token likeliest"),
          ("greedy", "share of the greedy text that both write alike, until they part"))
+OF_GGUF = "Of GGUF files it is the weights as rounded that were measured: llama.cpp's own arithmetic is not included."
 SMALLEST, LARGEST = 9, 34    # of the marks, in screen units: their areas are as the files' sizes
 
 
@@ -33,18 +34,23 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Markup:
         "text that the model wrote itself, since none was held out"
     broken = join(banner("error", f"{row['sentence']} It is not in the bundle.") for row in rows if not row["passed"])
     line = txt('<p class="more">Measured against float32 on {} tokens of {}; speed at batch 1, on the machine that '
-               "made the bundle, the best of three rounds in turns.</p>", number(rows[0]["tokens"]), told)
+               "made the bundle, the best of three rounds in turns.{}</p>", number(rows[0]["tokens"]), told,
+               f" {OF_GGUF}" if any(map(_for_llama, rows)) else "")
     return join([broken, txt('<div class="scroll"><table><tr>{}</tr>{}</table></div>', head, body), line])
 
 
 def _cells(row: Mapping[str, Any]) -> Markup:
-    name = row["precision"] if row["passed"] else f"{row['precision']} (broken)"
+    name = row["precision"] + (" GGUF" if _for_llama(row) else "") + ("" if row["passed"] else " (broken)")
     cells = [_figure(row, "tokens_per_second", "{:,.0f}"), _figure(row, "prefill_tokens_per_second", "{:,.0f}"),
              _figure(row, "perplexity", "{:.4g}"), _figure(row, "perplexity_change", "{:+.2g}"),
              _figure(row, "bits_per_byte_change", "{:+.4f}"), _figure(row, "divergence", "{:.1e}"),
              _figure(row, "agreement", "{:.1%}"), _figure(row, "greedy_agreement", "{:.0%}")]
     return join([txt("<td><b>{}</b></td>", name), txt('<td class="num">{}</td>', figures.byte_size(row["bytes"])),
                  *(txt('<td class="num">{}</td>', cell) for cell in cells)])
+
+
+def _for_llama(row: Mapping[str, Any]) -> bool:
+    return str(row.get("file", "")).endswith(".gguf")
 
 
 def _figure(row: Mapping[str, Any], name: str, form: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 import torch
-from make import NEW_TOKENS, PROMPT, TEXT
+from make import GENEROUS, NEW_TOKENS, PROMPT, TEXT
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from engine.config import read
@@ -103,7 +103,9 @@ def main(folder: Path) -> None:
     expected, logits = {}, {}
     for form in FORMS:
         made = checkpoint(folder / f"{form}-checkpoint", form)
-        out, verdict = export(made, ExportConfig(gguf=KINDS), folder / form)
+        # The limits of a file are those of the precision of as many bits.
+        config = read(ExportConfig, {"gguf": KINDS, "precisions": [{"kind": k, **GENEROUS} for k in ("int8", "int4")]})
+        out, verdict = export(made, config, folder / form)
         assert verdict["passed"], verdict["sentence"]
         assert not verdict["gguf"]["refused"], verdict["gguf"]["refused"]
         cut = Tokenizer.from_file(str(out / "tokenizer.json"))

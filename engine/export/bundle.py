@@ -23,10 +23,11 @@ import numpy as np
 
 from engine import files
 from engine.config import UserError
-from engine.export import ExportConfig, Precision, cost, gguf, parity, score_card, score_cost, score_parity
+from engine.export import ExportConfig, Precision, cost, gguf, gguf_cost, parity, score_card, score_cost, score_parity
 from engine.export.adapter import parameters as inputs_of
 from engine.export.adapter import write as write_adapter
 from engine.export.card import card
+from engine.export.checksums import Checksums
 from engine.export.held_out import HeldOut
 from engine.export.held_out import held_out as held_out_text
 from engine.export.onnx import DecoderGraph
@@ -83,10 +84,12 @@ def export(checkpoint: Path, config: ExportConfig, out: Path, progress: Progress
     if not isinstance(model, Decoder):
         text = _pairs(model, checkpoint, config, text)
     try:
-        with files.making(out) as folder:
+        with files.making(out) as folder, Checksums(folder) as sums:
             progress(1, steps, "writing the graph")
             write_graph(model, folder / "onnx" / "model.onnx", config, adapter=adapter)
+            sums.begin("onnx/model.onnx")
             keep(model, folder, tokenizer)
+            sums.begin(pretrained.WEIGHTS)
             if adapter:
                 lora.keep(adapter, folder / ADAPTER.parent)
                 write_adapter(folder / ADAPTER, inputs_of(model.config, adapter, TARGETS[config.target].size_of_heads(
@@ -95,14 +98,15 @@ def export(checkpoint: Path, config: ExportConfig, out: Path, progress: Progress
             verdict = _prove(model, folder, config, text, adapter, _within(progress, 2, steps))
             if not verdict["passed"]:
                 raise _NotTheSame
-            if config.precisions:
-                verdict["costs"] = _smaller(model, folder / "onnx", config, text, adapter,
-                                            _within(progress, 3, steps))
-                files.write_json(folder / "cost.json", verdict["costs"])
             if config.gguf:
-                progress(steps - 1, steps, "writing the files for llama.cpp")
+                progress(3, steps, "writing the files for llama.cpp")
                 verdict["gguf"] = gguf.make(model.config, _weights(model), folder, out.name, config.gguf,
                                             config.licence) if writes else {"files": {}, "refused": NO_GGUF}
+            for_llama = verdict.get("gguf", {}).get("files", {})
+            if config.precisions or for_llama:
+                verdict["costs"] = _smaller(model, folder / "onnx", config, text, adapter, for_llama,
+                                            _within(progress, 3, steps))
+                files.write_json(folder / "cost.json", verdict["costs"])
             progress(steps - 1, steps, "writing the card")
             write_sidecars(folder, model, config)
             files.write_json(folder / "parity.json", {k: v for k, v in verdict.items() if k not in ("costs", "gguf")})
@@ -110,7 +114,7 @@ def export(checkpoint: Path, config: ExportConfig, out: Path, progress: Progress
             told = (card(model.config, known) if isinstance(model, Decoder) else
                     score_card.card(model.config, model.labels, known))
             (folder / "README.md").write_text(told + _adapter_section(config), encoding="utf-8")
-            _write_manifest(folder, checkpoint, config, facts, verdict)
+            _write_manifest(sums, checkpoint, config, facts, verdict)
     except _NotTheSame:
         pass
     progress(steps, steps, "")
@@ -188,13 +192,14 @@ def _prove(model: Decoder | Scorer, folder: Path, config: ExportConfig, text: An
 
 
 def _smaller(model: Decoder | Scorer, folder: Path, config: ExportConfig, text: Any, adapter: lora.Adapter | None,
-             progress: Progress) -> list[dict[str, Any]]:
-    """Write each precision, measure what it costs, and take the broken ones away again."""
+             for_llama: dict[str, str], progress: Progress) -> list[dict[str, Any]]:
+    """Write each precision, measure what it and the files for llama.cpp cost, and take the broken ones away again."""
     for precision in config.precisions:
         progress(0, 0, f"writing {precision.kind}")
         write_graph(model, folder / precision.file, config, precision, adapter)
     if isinstance(model, Decoder):
-        found = cost.measure(folder, config.precisions, text, progress)
+        others = gguf_cost.forms(model, folder.parent, for_llama, config.precisions)
+        found = cost.measure(folder, config.precisions, text, progress, others)
     else:
         found = score_cost.measure(folder, config.precisions, text, model.pad or 0, progress)
     for row in found:
@@ -202,6 +207,7 @@ def _smaller(model: Decoder | Scorer, folder: Path, config: ExportConfig, text: 
             path = folder.parent / row["file"]
             for part in (path, path.with_name(path.name + "_data")):
                 part.unlink(missing_ok=True)
+            for_llama.pop(row["precision"], None)
     return found
 
 
@@ -251,13 +257,14 @@ def genai(config: ModelConfig, end: int | None, graph: type[DecoderGraph] = Deco
     }
 
 
-def _write_manifest(folder: Path, checkpoint: Path, config: ExportConfig, facts: dict[str, Any],
+def _write_manifest(sums: Checksums, checkpoint: Path, config: ExportConfig, facts: dict[str, Any],
                     verdict: dict[str, Any]) -> None:
     made_from = {"checkpoint": checkpoint.name, **facts.get("lineage", {}),
-                 "weights": files.fingerprint_file(folder / "model.safetensors")}
+                 "weights": sums.of([pretrained.WEIGHTS])[pretrained.WEIGHTS]}
     if config.adapter:
         made_from["adapter"] = files.fingerprint_file(Path(config.adapter) / lora.WEIGHTS)
-    kept = {row["precision"]: row["file"] for row in verdict.get("costs", ()) if row["passed"]}
+    kept = {row["precision"]: row["file"] for row in verdict.get("costs", ())
+            if row["passed"] and row["file"].startswith("onnx/")}
     summary = {"parity": verdict["sentence"], "max_difference": verdict["max_difference"], "target": config.target,
                "graphs": {"float32": "onnx/model.onnx", **kept}}
     if "task" in verdict:
@@ -267,6 +274,5 @@ def _write_manifest(folder: Path, checkpoint: Path, config: ExportConfig, facts:
     if "gguf" in verdict:
         summary["gguf"] = verdict["gguf"]
     mark = files.fingerprint("bundles", made_from, config.dump())
-    told = manifest(folder, "bundles", mark, made_from, summary)
-    sums = {name: files.fingerprint_file(folder / name) for name in told["files"]}
-    files.write_json(folder / files.MANIFEST, {**told, "checksums": sums})
+    told = manifest(sums.folder, "bundles", mark, made_from, summary)
+    files.write_json(sums.folder / files.MANIFEST, {**told, "checksums": sums.of(told["files"])})

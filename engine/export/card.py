@@ -63,6 +63,8 @@ LIMITS = """\
 PUBLISHED_LIMITS = """\
 - They are those that its makers tell of. The figures above compare forms of it with one another and say nothing of how
   good or safe its texts are."""
+OF_GGUF = ("Of the GGUF files it is the weights as rounded that were measured, computed with in float32: llama.cpp's "
+           "own arithmetic is not included.")
 LINEAGE = ("published", "dataset", "tokens", "run", "checkpoint")
 
 
@@ -155,16 +157,19 @@ def _costs(rows: Sequence[Mapping[str, Any]]) -> str:
         lines.append(f"| {' | '.join(map(_safe, _cost(row)))} |")
     broken = [_safe(row["sentence"]) for row in rows if not row["passed"]]
     left_out = f"\n\nLeft out: {' '.join(broken)}" if broken else ""
+    if any(row["file"].endswith(".gguf") for row in rows):
+        left_out = f"\n\n{OF_GGUF}{left_out}"
     return (f"Each measured against float32 on {rows[0]['tokens']:,} tokens of {told}; speed at batch 1, on the "
             "machine that made this bundle:\n\n" + "\n".join(lines) + left_out)
 
 
 def _cost(row: Mapping[str, Any]) -> list[str]:
+    name = row["precision"] + (" (GGUF)" if row["file"].endswith(".gguf") else "")
     if "loss" not in row:
-        return [row["precision"], f"{row['bytes'] / 1e6:,.1f} MB", *["–"] * 6, "broken"]
+        return [name, f"{row['bytes'] / 1e6:,.1f} MB", *["–"] * 6, "broken"]
     bits = row["bits_per_byte_change"]
     speed = row.get("tokens_per_second")
-    return [row["precision"], f"{row['bytes'] / 1e6:,.1f} MB", f"{row['perplexity']:.4g}",
+    return [name, f"{row['bytes'] / 1e6:,.1f} MB", f"{row['perplexity']:.4g}",
             "–" if bits is None else f"{bits:+.4f}", f"{row['divergence']:.1e}", f"{row['agreement']:.1%}",
             f"{row['greedy_agreement']:.0%}", "–" if speed is None else f"{speed:,.0f}",
             "" if row["passed"] else "broken"]
@@ -175,8 +180,7 @@ def _gguf(told: Mapping[str, Any]) -> str:
         return _safe(told.get("refused", ""))
     files = ", ".join(f"`{path}`" for path in told["files"].values())
     return (f"{files}: weights, tokenizer and chat template in one file each. They hold the same weights, rounded "
-            "where their names say so. Neither their logits nor what the rounding costs was measured when this bundle "
-            "was made.")
+            "where their names say so; what that costs stands above.")
 
 
 def _use(name: str, config: ModelConfig, target: str) -> str:

@@ -6,9 +6,9 @@ Each form reads the same text as the float32 graph, which was proved before to b
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -28,9 +28,24 @@ SPEED_TOKENS = 32
 SEED = 7
 
 
-def measure(onnx: Path, precisions: Sequence[Precision], text: HeldOut | None,
-            progress: Progress = silent) -> list[dict[str, Any]]:
-    """What each graph in the folder `onnx` costs, float32 first, then the `precisions` in their order.
+class Reads(Protocol):
+    """Something that reads tokens: `parity.Client`, or what is called like it."""
+
+    def read(self, ids: np.ndarray, mask: np.ndarray, past: list[Any]) -> tuple[np.ndarray, list[Any]]: ...
+
+
+class Form(NamedTuple):
+    """A form of the model in a file, and the most that it may cost."""
+
+    name: str
+    path: Path
+    open: Callable[[], Reads]
+    limits: Mapping[str, float]
+
+
+def measure(onnx: Path, precisions: Sequence[Precision], text: HeldOut | None, progress: Progress = silent,
+            others: Sequence[Form] = ()) -> list[dict[str, Any]]:
+    """What each graph in the folder `onnx` costs, float32 first, then the `precisions` and the `others` in their order.
 
         precision, file, bytes, passed, sentence
         loss, perplexity, bits_per_byte                     on the text, in nats per token and bits
@@ -38,7 +53,7 @@ def measure(onnx: Path, precisions: Sequence[Precision], text: HeldOut | None,
         divergence      mean KL divergence (nats) of its next-token probabilities from float32's
         agreement       share of places at which both find the same token likeliest
         greedy_agreement    share of the tokens that both write alike, greedily, until they part
-        prefill_tokens_per_second, tokens_per_second        measured here, batch 1, in turns
+        prefill_tokens_per_second, tokens_per_second        of the graphs, measured here, batch 1, in turns
         tokens, text    how many tokens were read, and whether they were "held out" or the "model's own"
 
     bits_per_byte is None where the text has no bytes to count: that of the model itself. A graph that
@@ -47,26 +62,27 @@ def measure(onnx: Path, precisions: Sequence[Precision], text: HeldOut | None,
     baseline = Client(onnx / "model.onnx")
     told = "held out" if text else "model's own"
     text = text or _own(baseline)
+    forms = [Form("float32", onnx / "model.onnx", lambda: baseline, {})]
+    forms += [Form(precision.kind, path, lambda path=path: Client(path), precision.limits)
+              for precision in precisions for path in [onnx / precision.file]]
     found: list[dict[str, Any]] = []
-    for number, precision in enumerate((None, *precisions)):
-        name = precision.kind if precision else "float32"
-        progress(number, len(precisions) + 2, f"measuring the cost of {name}")
-        path = onnx / (precision.file if precision else "model.onnx")
-        row: dict[str, Any] = {"precision": name, "file": f"onnx/{path.name}", "bytes": size_of(path),
-                               "tokens": text.rows[:, 1:].size, "text": told}
+    for number, form in enumerate([*forms, *others]):
+        progress(number, len(forms) + len(others) + 1, f"measuring the cost of {form.name}")
+        row: dict[str, Any] = {"precision": form.name, "file": str(form.path.relative_to(onnx.parent)),
+                               "bytes": size_of(form.path), "tokens": text.rows[:, 1:].size, "text": told}
         try:
-            row |= _against(baseline, Client(path), text) if precision else _against(baseline, baseline, text)
+            row |= _against(baseline, form.open(), text)
         except Refused as error:
-            row |= {"passed": False, "sentence": f"{name} is broken: onnxruntime could not run it: {error}"}
+            row |= {"passed": False, "sentence": f"{form.name} is broken: onnxruntime could not run it: {error}"}
         else:
             first = found[0] if found else row
             for measure_name in ("loss", "perplexity", "bits_per_byte"):
                 both = row[measure_name], first[measure_name]
                 row[f"{measure_name}_change"] = None if None in both else both[0] - both[1]
-            row |= _judged(precision, row)
+            row |= _judged(form, row)
         found.append(row)
-    progress(len(precisions) + 1, len(precisions) + 2, "measuring the speed")
-    whole = [row for row in found if row["passed"]]
+    progress(len(found), len(found) + 1, "measuring the speed")
+    whole = [row for row in found[:len(forms)] if row["passed"]]
     longest = text.rows.shape[1]
     prompt, new = max(1, min(128, longest // 2)), max(2, min(SPEED_TOKENS, longest // 2))
     measured = speeds({row["precision"]: Session(onnx.parent / row["file"]) for row in whole}, prompt, new)
@@ -75,7 +91,7 @@ def measure(onnx: Path, precisions: Sequence[Precision], text: HeldOut | None,
     return found
 
 
-def _against(baseline: Client, client: Client, text: HeldOut) -> dict[str, Any]:
+def _against(baseline: Client, client: Reads, text: HeldOut) -> dict[str, Any]:
     """Loss, divergence and agreement over the text, and greedy texts that begin as it does."""
     loss = divergence = agreed = 0.0
     for row in text.rows:
@@ -103,7 +119,7 @@ def _log_softmax(logits: np.ndarray) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
 
-def _greedy_agreement(baseline: Client, client: Client, text: HeldOut) -> float:
+def _greedy_agreement(baseline: Client, client: Reads, text: HeldOut) -> float:
     rows = text.rows[:GREEDY_ROWS]
     begun = min(8, max(1, rows.shape[1] // 2))
     new = min(GREEDY_TOKENS, rows.shape[1] - begun)
@@ -111,9 +127,9 @@ def _greedy_agreement(baseline: Client, client: Client, text: HeldOut) -> float:
     return float(np.cumprod(wanted == given, axis=1).mean()) if new else 1.0
 
 
-def write(client: Client, ids: np.ndarray, new: int, dice: np.random.Generator | None = None) -> np.ndarray:
+def write(client: Reads, ids: np.ndarray, new: int, dice: np.random.Generator | None = None) -> np.ndarray:
     """The `new` tokens (B, new) that follow rows of tokens (B, T): the likeliest ones, or drawn with `dice`."""
-    unread, length, past, made = ids, ids.shape[1], list[np.ndarray](), []
+    unread, length, past, made = ids, ids.shape[1], list[Any](), []
     for _ in range(new):
         logits, past = client.read(unread, np.ones((len(ids), length), np.int64), past)
         last = logits[:, -1].astype(np.float64)
@@ -133,11 +149,11 @@ def _own(client: Client) -> HeldOut:
     return HeldOut(np.concatenate([first, write(client, first, min(OWN_TOKENS, tokens) - 1, dice)], axis=1), 0.0)
 
 
-def _judged(precision: Precision | None, row: dict[str, Any]) -> dict[str, Any]:
+def _judged(form: Form, row: dict[str, Any]) -> dict[str, Any]:
     """Whether the costs stay below the limits, and the sentence that says so."""
-    if precision is None:
+    if not form.limits:
         return {"passed": True, "sentence": "float32 is the model as it was trained."}
-    limits, wrong = precision.limits, []
+    limits, wrong = dict(form.limits), []
     costs = f"loss {row['loss_change']:+.4f} nats per token, KL {row['divergence']:.1e}, same likeliest token at " \
             f"{row['agreement']:.1%} of the places"
     if not row["loss_change"] <= limits["max_loss"]:    # not so for NaN
@@ -148,5 +164,5 @@ def _judged(precision: Precision | None, row: dict[str, Any]) -> dict[str, Any]:
         wrong.append(f"{limits['min_agreement']:.1%} of the places must agree")
     if wrong:
         return {"passed": False, "limits": limits,
-                "sentence": f"{precision.kind} is broken: {costs}; but {' and '.join(wrong)}."}
-    return {"passed": True, "limits": limits, "sentence": f"{precision.kind} costs little: {costs}."}
+                "sentence": f"{form.name} is broken: {costs}; but {' and '.join(wrong)}."}
+    return {"passed": True, "limits": limits, "sentence": f"{form.name} costs little: {costs}."}

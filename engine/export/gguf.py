@@ -30,6 +30,7 @@ _FILE_TYPES = {"f32": "ALL_F32", "f16": "MOSTLY_F16", "q8_0": "MOSTLY_Q8_0", "q4
 BLOCK = 32      # weights that share one scale in Q8_0 and Q4_0
 AS_TENSOR = ("llama3", "yarn")      # RoPE that is stretched by a tensor of factors
 LAST = ("token_embd.weight", "output.weight")
+THREE = ("query", "key", "value")   # which GPT-2 keeps in one matrix
 
 
 def require() -> Any:
@@ -64,14 +65,10 @@ def make(config: ModelConfig, weights: Mapping[str, np.ndarray], bundle: Path, n
 def tensors(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
     """The weights under llama.cpp's names and in its layout, float32."""
     for name, array in weights.items():
-        module, _, kind = name.rpartition(".")
-        prefix, part = "", module
-        if module.startswith("blocks."):
-            _, number, part = module.split(".", 2)
-            prefix = f"blk.{number}."
+        prefix, part, kind = _parts(name)
         if config.family == "gpt2" and part.startswith("attention.") and part != "attention.output":
             if part == "attention.query":
-                three = [weights[name.replace("query", each)] for each in ("query", "key", "value")]
+                three = [weights[name.replace("query", each)] for each in THREE]
                 yield f"{prefix}attn_qkv.{kind}", np.concatenate(three)
             continue
         if config.family == "llama" and part in ("attention.query", "attention.key"):
@@ -83,10 +80,36 @@ def tensors(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Iterator[
         yield "rope_freqs.weight", 1 / factors
 
 
+def restored(config: ModelConfig, found: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """Our weight of a name, out of tensors as `tensors` names them and lays them out."""
+    prefix, part, kind = _parts(name)
+    if config.family == "gpt2" and part.startswith("attention.") and part != "attention.output":
+        return np.split(found[f"{prefix}attn_qkv.{kind}"], 3)[THREE.index(part.rpartition(".")[2])]
+    array = found[f"{prefix}{_NAMES[part]}.{kind}"]
+    if config.family == "llama" and part in ("attention.query", "attention.key"):
+        return _half_apart(array, config.num_heads if part == "attention.query" else config.num_kv_heads)
+    return array
+
+
+def _parts(name: str) -> tuple[str, str, str]:
+    """blocks.3.mlp.up.weight -> "blk.3.", "mlp.up", "weight" """
+    module, _, kind = name.rpartition(".")
+    if not module.startswith("blocks."):
+        return "", module, kind
+    _, number, part = module.split(".", 2)
+    return f"blk.{number}.", part, kind
+
+
 def _side_by_side(array: np.ndarray, heads: int) -> np.ndarray:
     """(heads * size, ...): place i of a head beside place i + size / 2, which RoPE turns with it."""
     halves = array.reshape(heads, 2, -1, *array.shape[1:])
     return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(array.shape)
+
+
+def _half_apart(array: np.ndarray, heads: int) -> np.ndarray:
+    """The inverse of `_side_by_side`."""
+    pairs = array.reshape(heads, -1, 2, *array.shape[1:])
+    return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(array.shape)
 
 
 def _computed(config: ModelConfig) -> None:

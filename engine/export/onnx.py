@@ -10,13 +10,15 @@ onnxruntime-genai and transformers.js expect:
     logits                       (batch_size, sequence_length, vocabulary)
     present.N.key/value          (batch_size, key-value heads, total_sequence_length, head size)
 
-Positions are an input and the mask becomes a bias on the scores: the form of GroupQueryAttention
-that is exact for left padding, for right padding and for a cache of any length.
+The mask becomes a bias on the scores and positions count from a row's first token: the form of
+GroupQueryAttention that is exact for left padding, for right padding and for a cache of any length.
+Matrices that read the same activations are one product: for a single token, what a product of a few
+rows costs is mostly its beginning and its end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +30,7 @@ from engine.model import ModelConfig
 from engine.model.rope import amplitude, stretch
 
 HIDDEN = -1e9   # finite: a row of pads alone must not become NaN, which would leak through the values
+ROTATED = 16    # what GroupQueryAttention rotates itself are heads of a multiple of this size
 
 
 @dataclass
@@ -50,7 +53,7 @@ class DecoderGraph(Graph):
     def __init__(self, config: ModelConfig, weights: Mapping[str, np.ndarray],
                  matrices: Matrices | None = None, adapted: Collection[str] = ()) -> None:
         super().__init__(config.family)
-        self.matrices, self.adapted = matrices or Matrices(), adapted
+        self.matrices, self.adapted = matrices or Matrices(), frozenset(adapted)
         self.config, self.head_size = config, self.size_of_heads(config)
         self.given = widen(config, weights, self.head_size)
         self.about |= {"target": self.target, "context_length": str(config.context_length)}
@@ -59,7 +62,7 @@ class DecoderGraph(Graph):
             for name, table in zip(("rope.cos", "rope.sin"), rope(config, self.head_size), strict=True):
                 self.constant(name, table)
         with self.scope("mask"):
-            self.seen = self.attention_inputs(mask, ids)
+            self.seen = self.attention_inputs(mask, ids, positions)
         with self.scope("embed"):
             stream = self.embed(ids, positions)
         for layer in range(config.num_layers):
@@ -93,10 +96,21 @@ class DecoderGraph(Graph):
         """Width of one head in the graph, which the caches have too."""
         return kernel_size(config)
 
+    @property
+    def rotates(self) -> bool:
+        """Whether the attention operator rotates queries and keys itself."""
+        return self.config.position == "rope" and self.head_size % ROTATED == 0
+
+    @property
+    def packs(self) -> bool:
+        """Whether it takes queries, keys and values side by side, as one product gives them."""
+        return not self.config.qk_norm and (self.rotates or self.config.position != "rope")
+
     # The blocks, in the order of the path ------------------------------------------------------------
 
-    def attention_inputs(self, mask: str, ids: str) -> tuple[str, ...]:
-        """From the mask: last place of each row (batch), total length (1), bias (batch, 1, sequence, total)."""
+    def attention_inputs(self, mask: str, ids: str, positions: str) -> tuple[str, ...]:
+        """From the mask: last place of each row (batch), total length (1), bias (batch, 1, sequence, total), and where
+        the operator rotates, the places that it rotates by, "" for those from 0 on."""
         batch = self.node("Shape", ids, end=1)
         sequence = self.node("Shape", ids, start=1)
         total = self.node("Shape", mask, start=1)
@@ -106,8 +120,16 @@ class DecoderGraph(Graph):
         bias = self.node("Mul", self.node("Sub", self.constant("one", np.float32(1)), seen),
                          self.constant("hidden", np.float32(HIDDEN)))
         bias = self.node("Unsqueeze", bias, self.constant("axes_1_2", np.array([1, 2])))
-        shape = self.node("Concat", batch, self.constant("one_int64", np.array([1])), sequence, total, axis=0)
-        return last, length, self.node("Expand", bias, shape)
+        one = self.constant("one_alone", np.array([1]))
+        places = ""
+        if self.rotates and positions:
+            # The operator counts the tokens of a prompt from 0 on, pads included, whatever it is told: what follows
+            # must count the pads in front too. RoPE sees differences alone, which are those of the positions.
+            pads = self.node("ArgMax", seen, axis=1, keepdims=1)
+            later = self.node("Min", self.node("Sub", total, sequence), one)                # 0 in a prompt
+            places = self.node("Mul", self.node("Add", positions, pads), later)
+        shape = self.node("Concat", batch, one, sequence, total, axis=0)
+        return last, length, self.node("Expand", bias, shape), places
 
     def embed(self, ids: str, positions: str) -> Stream:
         """(batch, sequence) ids -> (batch, sequence, width)."""
@@ -152,10 +174,14 @@ class DecoderGraph(Graph):
         """Grouped-query attention (Ainslie et al. 2023) with the cache; returns (update, its bias)."""
         c = self.config
         heads, kv = c.num_heads, c.num_kv_heads
-        query, key, value = (self.linear(x, f"{name}.{part}", c.attention_bias) for part in ("query", "key", "value"))
+        parts = [f"{name}.{part}" for part in ("query", "key", "value")]
+        if self.packs and not self.adapted.intersection(parts):
+            query, key, value = self.joined(x, f"{name}.query_key_value", parts, c.attention_bias), "", ""
+        else:
+            query, key, value = self.apart(x, f"{name}.query_key_value", parts, c.attention_bias)
         if c.qk_norm:
             query, key = self.head_norm(query, f"{name}.query_norm", heads), self.head_norm(key, f"{name}.key_norm", kv)
-        if c.position == "rope":
+        if c.position == "rope" and not self.rotates:
             query, key = self.rotate(query, positions, heads), self.rotate(key, positions, kv)
         out = self.attention(query, key, value, self.past(layer), name)
         return self.product(out, f"{name}.output", c.attention_bias)
@@ -167,11 +193,12 @@ class DecoderGraph(Graph):
     def attention(self, query: str, key: str, value: str, past: list[str], name: str) -> str:
         """The mixed heads; writes the outputs of the cache."""
         c = self.config
-        last, length, bias = self.seen
+        last, length, bias, places = self.seen
         present = [p.replace("past_key_values", "present") for p in past]
-        return self.nodes_of("GroupQueryAttention", query, key, value, *past, last, length, "", "", "", bias,
+        turn = ("rope.cos", "rope.sin", places) if self.rotates else ("", "", "")
+        return self.nodes_of("GroupQueryAttention", query, key, value, *past, last, length, *turn, bias,
                              outputs=(f"{name}.heads", *present), domain=CONTRIB, num_heads=c.num_heads,
-                             kv_num_heads=c.num_kv_heads, scale=c.head_size**-0.5)[0]
+                             kv_num_heads=c.num_kv_heads, scale=c.head_size**-0.5, do_rotary=int(self.rotates))[0]
 
     def head_norm(self, x: str, name: str, heads: int) -> str:
         """RMS norm inside each head of (batch, sequence, heads * size)."""
@@ -190,7 +217,7 @@ class DecoderGraph(Graph):
         """SwiGLU (Shazeer 2020) or GELU by tanh (Hendrycks and Gimpel 2016); returns (update, its bias)."""
         bias = self.config.mlp_bias
         if self.config.mlp == "swiglu":
-            gate, up = self.linear(x, f"{name}.gate", bias), self.linear(x, f"{name}.up", bias)
+            gate, up = self.apart(x, f"{name}.gate_up", [f"{name}.gate", f"{name}.up"], bias)
             inner = self.node("Mul", self.silu(gate), up)
         else:
             inner = self.gelu(*self.product(x, f"{name}.up", bias))
@@ -227,6 +254,24 @@ class DecoderGraph(Graph):
         """A product with its bias added."""
         out, addend = self.product(x, name, bias)
         return self.node("Add", out, addend) if bias else out
+
+    def joined(self, x: str, name: str, parts: Sequence[str], bias: bool) -> str:
+        """`linear` by several modules at once, their results side by side."""
+        matrix = np.concatenate([self.given[f"{part}.weight"] for part in parts])
+        out = self.matrices.product(self, x, f"{name}.weight", matrix)
+        if not bias:
+            return out
+        return self.node("Add", out, self.constant(f"{name}.bias", np.concatenate([self.given[f"{part}.bias"]
+                                                                                   for part in parts])))
+
+    def apart(self, x: str, name: str, parts: Sequence[str], bias: bool) -> list[str]:
+        """`linear` by several modules, in one product unless an adapter adds something to one of them."""
+        if self.adapted.intersection(parts):
+            return [self.linear(x, part, bias) for part in parts]
+        sizes = np.array([len(self.given[f"{part}.weight"]) for part in parts])
+        return self.nodes_of("Split", self.joined(x, name, parts, bias),
+                             self.constant(f"sizes.{name.rpartition('.')[2]}", sizes),
+                             outputs=[f"{part}.out" for part in parts], axis=-1)
 
 
 def rope(config: ModelConfig, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -25,7 +25,15 @@ class PortableGraph(DecoderGraph):
     def size_of_heads(config: ModelConfig) -> int:
         return config.head_size
 
-    def attention_inputs(self, mask: str, ids: str) -> tuple[str, ...]:
+    @property
+    def rotates(self) -> bool:
+        return False
+
+    @property
+    def packs(self) -> bool:
+        return False
+
+    def attention_inputs(self, mask: str, ids: str, positions: str) -> tuple[str, ...]:
         """The bias on the scores (batch, 1, sequence, total): 0 where a query sees a key."""
         zero, one = self.constant("zero_int64", np.array(0)), self.constant("one_int64", np.array(1))
         total = self.node("Squeeze", self.node("Shape", mask, start=1))

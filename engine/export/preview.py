@@ -24,6 +24,7 @@ MOST_TOKENS = 512       # whose logits are compared; a page shows no more
 def speak(checkpoint: Path, out: Path) -> None:
     """Write the bundle of a checkpoint at `out`, unproven: seconds less, and it is not kept."""
     from engine.export.bundle import keep, write_graph, write_sidecars
+    from engine.export.checksums import Checksums
     from engine.inference.bundle import SCORES
     from engine.model.scorer import Scorer, load_either
     from engine.workspace import manifest
@@ -32,14 +33,14 @@ def speak(checkpoint: Path, out: Path) -> None:
     tokenizer = checkpoint / "tokenizer.json"
     if not tokenizer.exists():
         raise UserError(f"{tokenizer} is missing, and text needs it; restore it.", where=str(tokenizer))
-    with files.making(out) as folder:
+    with files.making(out) as folder, Checksums(folder) as sums:
         write_graph(model, folder / "onnx" / "model.onnx", config)
+        sums.begin("onnx/model.onnx")
         keep(model, folder, tokenizer)
         write_sidecars(folder, model, config)
         told = manifest(folder, "bundles", "", {"checkpoint": checkpoint.name}, {
             "parity": "not proven", **({"task": SCORES} if isinstance(model, Scorer) else {})})
-        sums = {name: files.fingerprint_file(folder / name) for name in told["files"]}
-        files.write_json(folder / files.MANIFEST, {**told, "checksums": sums})
+        files.write_json(folder / files.MANIFEST, {**told, "checksums": sums.of(told["files"])})
 
 
 def differ(bundle: Path, text: str, precision: str = "float32") -> list[dict[str, Any]]:

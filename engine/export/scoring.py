@@ -36,6 +36,8 @@ class ScoringGraph(DecoderGraph):
         ids, mask = (self.input(name, INT64, ("batch_size", "sequence_length"))
                      for name in ("input_ids", "attention_mask"))
         self.output("logits", FLOAT, ("batch_size", len(self.labels)))
+        if self.rotates:    # by places from 0 on: there is no cache, and RoPE sees differences alone
+            return ids, mask, ""
         with self.scope("positions"):
             count = self.node("CumSum", mask, self.constant("one_int64", np.array(1)))
             place = self.node("Sub", count, self.constant("one_int64", np.array(1)))

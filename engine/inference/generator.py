@@ -12,7 +12,7 @@ import numpy as np
 from engine.config import UserError
 from engine.inference import bundle as folder_of
 from engine.inference.chat import render, template_of, tokens_of
-from engine.inference.sampling import cut, draw, softmax
+from engine.inference.sampling import cut, draw, probability, softmax
 from engine.inference.session import Session
 from engine.inference.text import Writing
 from engine.tokens.tokenizer import load as load_tokenizer
@@ -88,9 +88,9 @@ class Generator:
         unread = prompt
         for count in range(1, most + 1):
             logits = cache.read(unread)
-            shares = softmax(logits)
             token = draw(cut(logits, temperature, top_k, top_p), dice) if temperature else int(logits.argmax())
-            others = self._likeliest(shares, alternatives)
+            others = self._likeliest(softmax(logits), alternatives) if alternatives else ()
+            share = probability(logits, token)
             over = token in self.ends
             text = "" if over else writing.add(token)
             finish = "stop" if over or writing.stopped else "length" if count == most else ""
@@ -98,7 +98,7 @@ class Generator:
             rest = writing.end() if over else ""
             # What was held back may hold the stop string.
             finish = "stop" if writing.stopped else finish
-            yield Token(token, text + rest, float(shares[token]), others, finish)
+            yield Token(token, text + rest, share, others, finish)
             if over:
                 return
             unread = np.array([token])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 
@@ -9,6 +11,13 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities (V,), float64, so that they add up to one over any vocabulary."""
     shares = np.exp(logits.astype(np.float64) - logits.max())
     return shares / shares.sum()
+
+
+def probability(logits: np.ndarray, token: int) -> float:
+    """The share that `softmax` gives one token, without the others' shares: a vocabulary is long."""
+    shifted = logits - logits.max()
+    chosen = float(shifted[token])
+    return math.exp(chosen) / float(np.exp(shifted, out=shifted).sum(dtype=np.float64))
 
 
 def cut(logits: np.ndarray, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> np.ndarray:

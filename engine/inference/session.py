@@ -17,7 +17,7 @@ import onnxruntime
 
 from engine.config import UserError
 
-PREFILL_TOKENS = 512            # of a prompt read at once: their logits take this many times the vocabulary
+PREFILL_TOKENS = 512            # of a prompt read at once
 ONE_CORE_BYTES = 16 << 20       # below it, handing work to a second core takes longer than the work
 
 
@@ -93,79 +93,115 @@ class Session:
         """
         assert past is None or ids.shape[1] == 1
         empty = np.zeros((len(ids), self.num_kv_heads, 0, self.head_size), np.float32)
-        given = past or [empty] * len(self.caches)
-        inputs = {"input_ids": ids, "attention_mask": mask,
-                  "position_ids": np.maximum(mask.cumsum(-1) - 1, 0)[:, -ids.shape[1]:],
-                  **{f"past_key_values.{name}": value for name, value in zip(self.caches, given, strict=True)},
-                  **self.adapter}
-        with told():
-            logits, *present = self._run.run(["logits", *(f"present.{name}" for name in self.caches)], inputs)
+        names = [f"present.{name}" for name in self.caches]
+        positions = np.maximum(mask.cumsum(-1) - 1, 0)[:, -ids.shape[1]:]
+        past = past or [empty] * len(names)
+        if ids.shape[1] > 1:
+            past = self._several(names, ids[:, :-1], mask[:, :-1], positions[:, :-1], past, only_the_cache())
+        logits, *present = self._several(["logits", *names], ids[:, -1:], mask, positions[:, -1:], past)
         return logits[:, -1], present
+
+    def _several(self, outputs: list[str], ids: np.ndarray, mask: np.ndarray, positions: np.ndarray,
+                 past: list[np.ndarray], options: onnxruntime.RunOptions | None = None) -> list[np.ndarray]:
+        inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions, **self.adapter,
+                  **{f"past_key_values.{name}": value for name, value in zip(self.caches, past, strict=True)}}
+        with told():
+            return self._run.run(outputs, inputs, options)
 
     def cache(self, capacity: int) -> Cache:
         """An empty cache with room for `capacity` tokens."""
         return (Cache if self.appends else GrowingCache)(self, self._run, capacity)
 
 
+def only_the_cache() -> onnxruntime.RunOptions:
+    """Leave out what no bound output needs. Of a prompt, only its last token's logits are looked at: the head, a
+    quarter of a small model, is not multiplied with the others."""
+    options = onnxruntime.RunOptions()
+    options.only_execute_path_to_fetches = True
+    return options
+
+
 class Cache:
     """One text as the model has read it: keys and values of its tokens, in buffers of a fixed size."""
 
     def __init__(self, session: Session, run: Any, capacity: int) -> None:
-        self._run, self._binding = run, run.io_binding()
+        self._run, self._session = run, session
         self.capacity, self.length, self.vocab_size = capacity, 0, session.vocab_size
         self._mask = np.ones((1, capacity), np.int64)
         self._positions = np.arange(capacity, dtype=np.int64)[None]
+        self._unread, self._place = np.empty((1, 1), np.int64), np.empty((1, 1), np.int64)
         self._logits = np.empty((1, 1, self.vocab_size), np.float32)
-        for name, value in session.adapter.items():
-            self._binding.bind_ortvalue_input(name, value)
-        self._begin(session)
+        self._begin()
+        # Binding takes longer than writing: what one token needs is bound once.
+        self._one = self._binding()
+        self._bind(self._one, "input_ids", self._unread)
+        self._bind(self._one, "position_ids", self._place)
+        self._one.bind_output("logits", "cpu", 0, np.float32, self._logits.shape, self._logits.ctypes.data)
 
-    def _begin(self, session: Session) -> None:
-        shape = (1, session.num_kv_heads, self.capacity, session.head_size)
+    def _begin(self) -> None:
+        shape = (1, self._session.num_kv_heads, self.capacity, self._session.head_size)
         self._buffers = {name: onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(shape, np.float32))
-                         for name in session.caches}
+                         for name in self._session.caches}
+
+    def _binding(self) -> Any:
+        """The buffers and the adapter, bound."""
+        binding = self._run.io_binding()
+        for name, value in self._session.adapter.items():
+            binding.bind_ortvalue_input(name, value)
         for name, buffer in self._buffers.items():
-            self._binding.bind_ortvalue_input(f"past_key_values.{name}", buffer)
-            self._binding.bind_ortvalue_output(f"present.{name}", buffer)
+            binding.bind_ortvalue_input(f"past_key_values.{name}", buffer)
+            binding.bind_ortvalue_output(f"present.{name}", buffer)
+        return binding
+
+    @staticmethod
+    def _bind(binding: Any, name: str, array: np.ndarray) -> None:
+        binding.bind_input(name, "cpu", 0, np.int64, array.shape, array.ctypes.data)
 
     def read(self, ids: np.ndarray) -> np.ndarray:
         """Append tokens (T,) and return the logits (V,) of the one after them, valid until the next call."""
         assert 0 < len(ids) <= self.capacity - self.length, "the cache is too small"
-        for start in range(0, len(ids), PREFILL_TOKENS):
-            part = np.ascontiguousarray(ids[start:start + PREFILL_TOKENS], np.int64)
-            self._step(part)
+        for start in range(0, len(ids) - 1, PREFILL_TOKENS):
+            self._append(np.ascontiguousarray(ids[None, start:min(start + PREFILL_TOKENS, len(ids) - 1)], np.int64))
+        self._unread[0], self._place[0] = ids[-1], self.length
+        self._one.bind_cpu_input("attention_mask", self._mask[:, :self.length + 1])
+        self._step(self._one)
+        self.length += 1
         return self._logits[0, -1]
 
-    def _step(self, ids: np.ndarray) -> None:
-        new, total = len(ids), self.length + len(ids)
-        if self._logits.shape[1] != new:
-            self._logits = np.empty((1, new, self.vocab_size), np.float32)
-        positions = self._positions[:, self.length:total]
-        for name, array, shape in (("input_ids", ids, (1, new)), ("position_ids", positions, (1, new)),
-                                   ("attention_mask", self._mask, (1, total))):
-            self._binding.bind_input(name, "cpu", 0, np.int64, shape, array.ctypes.data)
-        self._binding.bind_output("logits", "cpu", 0, np.float32, self._logits.shape, self._logits.ctypes.data)
+    def _append(self, ids: np.ndarray) -> None:
+        """Read tokens (1, T) whose logits nobody asks for."""
+        binding, end = self._binding(), self.length + ids.shape[1]
+        self._bind(binding, "input_ids", ids)
+        self._bind(binding, "position_ids", self._positions[:, self.length:end])
+        self._bind(binding, "attention_mask", self._mask[:, :end])
+        self._step(binding, only_the_cache())
+        self.length = end
+
+    def _step(self, binding: Any, options: onnxruntime.RunOptions | None = None) -> None:
         with told():
-            self._run.run_with_iobinding(self._binding)
-        self.length = total
+            self._run.run_with_iobinding(binding, options)
 
 
 class GrowingCache(Cache):
     """A cache that the graph gives anew at every step, longer by the new tokens."""
 
-    def _begin(self, session: Session) -> None:
-        self._names = session.caches
-        empty = np.zeros((1, session.num_kv_heads, 0, session.head_size), np.float32)
-        for name in self._names:
-            self._binding.bind_ortvalue_input(f"past_key_values.{name}",
-                                              onnxruntime.OrtValue.ortvalue_from_numpy(empty))
+    def _begin(self) -> None:
+        empty = np.zeros((1, self._session.num_kv_heads, 0, self._session.head_size), np.float32)
+        self._buffers = {name: onnxruntime.OrtValue.ortvalue_from_numpy(empty) for name in self._session.caches}
 
-    def _step(self, ids: np.ndarray) -> None:
-        for name in self._names:
-            self._binding.bind_output(f"present.{name}", "cpu")
-        super()._step(ids)
-        for name, value in zip(self._names, self._binding.get_outputs(), strict=False):
-            self._binding.bind_ortvalue_input(f"past_key_values.{name}", value)
+    def _binding(self) -> Any:
+        binding = self._run.io_binding()
+        for name, value in self._session.adapter.items():
+            binding.bind_ortvalue_input(name, value)
+        return binding
+
+    def _step(self, binding: Any, options: onnxruntime.RunOptions | None = None) -> None:
+        for name, value in self._buffers.items():
+            binding.bind_ortvalue_input(f"past_key_values.{name}", value)
+            binding.bind_output(f"present.{name}", "cpu")
+        super()._step(binding, options)
+        made = binding.get_outputs()[-len(self._buffers):]      # behind the logits, where they are bound
+        self._buffers = dict(zip(self._buffers, made, strict=True))
 
 
 @contextmanager

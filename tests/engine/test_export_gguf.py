@@ -1,21 +1,21 @@
-"""Files for llama.cpp: read back they hold the checkpoint; llama.cpp itself writes the same tokens (slow)."""
+"""Files for llama.cpp: read back they hold the checkpoint. What llama.cpp makes of them: test_export_clients."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import gguf
 import numpy as np
 import pytest
+import torch
 import toy_bundle
 import toy_models
+import toy_tokens
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM
 
 from engine import files
 from engine.config import UserError, read
@@ -23,15 +23,24 @@ from engine.export import ExportConfig
 from engine.export.bundle import export
 from engine.export.gguf import make
 from engine.export.gguf_vocabulary import PATTERNS, vocabulary
+from engine.export.held_out import held_out
 from engine.model.pretrained import load
 from engine.model.rope import stretch
+from engine.workspace import Workspace
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-CLIENTS = Path(__file__).parents[2] / "benchmarks" / "clients"
 KINDS = ("f32", "f16", "q8_0", "q4_0")
 ROUNDED = {"f32": 0, "f16": 2**-11, "q8_0": 0.5 / 127 + 2**-11, "q4_0": 1 / 8 + 2**-11}
 """How far a weight may be from the checkpoint's, in parts of the largest of its 32: half a step, or a whole one at the
 end that Q4_0 cuts, and the rounding of the scale."""
+
+
+ANYTHING = {"max_loss": 99.0, "max_divergence": 99.0, "min_agreement": 0.0}    # toys suffer more than models do
+
+
+def asked(**changes):
+    """The limits of the files are those of the precisions of as many bits."""
+    return read(ExportConfig, {"precisions": [{"kind": kind, **ANYTHING} for kind in ("int8", "int4")], **changes})
 
 
 def made(folder, form="llama", **changes):
@@ -132,7 +141,7 @@ def test_the_file_holds_the_tokenizer(written):
 
 def test_the_bundle_lists_and_names_them(tmp_path):
     checkpoint = toy_bundle.checkpoint(tmp_path / "checkpoint", hidden_size=64)
-    out, verdict = export(checkpoint, ExportConfig(gguf=KINDS), tmp_path / "toy")
+    out, verdict = export(checkpoint, asked(gguf=KINDS), tmp_path / "toy")
     told = verdict["gguf"]
     manifest, card = files.read_json(out / files.MANIFEST), (out / "README.md").read_text()
     assert list(told["files"]) == list(KINDS)
@@ -140,6 +149,46 @@ def test_the_bundle_lists_and_names_them(tmp_path):
     for path in told["files"].values():
         assert manifest["checksums"][path] == files.fingerprint_file(out / path)
         assert path in card
+
+
+@pytest.mark.parametrize("form", ["llama3", "qwen3", "gpt2"])
+def test_the_cost_of_rounding_is_what_transformers_finds(form, tmp_path):
+    """With the tensors of the file, read by llama.cpp's own library, in the published class."""
+    tokens = toy_tokens.tokens(Workspace(tmp_path / "workspace"), train=120, val=40)
+    checkpoint = toy_bundle.checkpoint(tmp_path / "checkpoint", form, hidden_size=64)
+    out, verdict = export(checkpoint, asked(gguf=KINDS, held_out_tokens=400), tmp_path / "toy", held_out=tokens)
+    rows = {row["precision"]: row for row in files.read_json(out / "cost.json")}
+    assert list(rows) == ["float32", "int8", "int4", *KINDS]
+    theirs = AutoModelForCausalLM.from_pretrained(out).eval()
+    ids = torch.from_numpy(held_out(tokens, load(out).config, 400).rows)
+    for kind in KINDS:
+        row, path = rows[kind], out / verdict["gguf"]["files"][kind]
+        assert (row["file"], row["bytes"]) == (str(path.relative_to(out)), path.stat().st_size)
+        found, _ = published(path, theirs.config.model_type)
+        theirs.load_state_dict({name: torch.tensor(array) for name, array in found.items()}, strict=False)
+        with torch.no_grad():
+            shares = theirs(ids).logits[:, :-1].log_softmax(-1)
+        assert row["loss"] == pytest.approx(-float(shares.gather(-1, ids[:, 1:, None]).mean()), abs=1e-4)
+        assert "tokens_per_second" not in row
+    assert rows["f32"]["divergence"] < 1e-8 < rows["f16"]["divergence"] < rows["q8_0"]["divergence"] < \
+        rows["q4_0"]["divergence"]
+    assert rows["f32"]["greedy_agreement"] == rows["f32"]["agreement"] == 1
+    card = (out / "README.md").read_text()
+    assert "| q4\\_0 (GGUF) |" in card
+    assert "llama.cpp's own arithmetic is not included" in card
+    assert set(files.read_json(out / files.MANIFEST)["summary"]["graphs"]) == {"float32", "int8", "int4"}
+
+
+def test_a_file_that_costs_too_much_is_broken_and_left_out(tmp_path):
+    checkpoint = toy_bundle.checkpoint(tmp_path / "checkpoint", hidden_size=64)
+    config = read(ExportConfig, {"gguf": ["q8_0", "q4_0"], "precisions": [
+        {"kind": "int8", **ANYTHING}, {"kind": "int4", **ANYTHING, "max_divergence": 1e-9}]})
+    out, verdict = export(checkpoint, config, tmp_path / "toy")
+    broken = [row for row in verdict["costs"] if not row["passed"]]
+    assert [row["file"] for row in broken] == ["onnx/model_q4.onnx", "gguf/toy-Q4_0.gguf"]
+    assert list(verdict["gguf"]["files"]) == ["q8_0"]
+    assert [path.name for path in (out / "gguf").iterdir()] == ["toy-Q8_0.gguf"]
+    assert "q4\\_0 is broken" in (out / "README.md").read_text()
 
 
 def test_stretched_rope_is_a_tensor_and_a_scale_is_a_number(tmp_path):
@@ -247,15 +296,3 @@ def test_a_missing_library_is_told_before_the_work(tmp_path, monkeypatch):
 def test_a_kind_stands_once():
     with pytest.raises(UserError, match="gguf: names a kind twice"):
         read(ExportConfig, {"gguf": ["f16", "f16"]})
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.skipif("STUDIO_LLAMA_CPP" not in os.environ,
-                    reason="STUDIO_LLAMA_CPP names no Python that has llama-cpp-python")
-def test_llama_cpp_writes_the_same_tokens(tmp_path):
-    for command in ([sys.executable, CLIENTS / "make_gguf.py", tmp_path],
-                    [os.environ["STUDIO_LLAMA_CPP"], CLIENTS / "llama_cpp_client.py", tmp_path]):
-        paths = os.pathsep.join([str(CLIENTS.parents[1]), os.environ.get("PYTHONPATH", "")])
-        done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr[-3000:]

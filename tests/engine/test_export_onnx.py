@@ -103,6 +103,36 @@ def test_the_file_is_valid_and_has_the_names_that_clients_look_for(pair):
     assert len(shapes) == 4 + 8
 
 
+def test_a_batch_padded_on_the_right_goes_on(pair):
+    """As onnxruntime-genai does: prompts padded on the right, then a token for each row, behind the pads."""
+    theirs, path = pair
+    ids, mask = padded("right")
+    client = Client(path)
+    _, past = client.read(ids, mask, [])
+    for step in range(3):
+        ids = np.concatenate([ids, np.full((3, 1), 5 + step)], axis=1)
+        mask = np.concatenate([mask, np.ones((3, 1), np.int64)], axis=1)
+        given, past = client.read(ids[:, -1:], mask, past)
+        for row in range(3):    # in transformers without any padding
+            alone = ids[row][mask[row] == 1][None]
+            wanted = expected(theirs, alone, np.ones_like(alone))[0, -1]
+            assert np.abs(given[row, 0] - wanted).max() < 1e-4
+
+
+def test_positions_at_pads_mean_nothing(pair):
+    """transformers gives 1 there, others 0."""
+    theirs, path = pair
+    ids, mask = padded("left")
+    client, positions = Client(path), np.where(mask == 1, mask.cumsum(-1) - 1, 1)
+    past = [np.zeros((3, heads, 0, size), np.float32) for _, heads, _, size in client.past.values()]
+    wanted = expected(theirs, ids, mask)
+    for begun, end in ((0, 12), (12, 13), (13, 14)):
+        given, *past = client.session.run(None, {
+            "input_ids": ids[:, begun:end], "attention_mask": mask[:, :end], "position_ids": positions[:, begun:end],
+            **dict(zip(client.past, past, strict=True))})
+        assert np.abs(given - wanted[:, begun:end])[mask[:, begun:end] == 1].max() < 1e-4
+
+
 @pytest.mark.parametrize("form", ["llama3", "llama-yarn", "llama-untied-biased", "qwen3-wide-heads", "gpt2"])
 def test_the_portable_graph_is_standard_onnx_and_the_same_model(form, tmp_path):
     model = toy_models.decoder(form)

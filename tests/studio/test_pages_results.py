@@ -186,6 +186,10 @@ COSTS = [
      "tokens_per_second": 1500.0, "tokens": 4096, "prefill_tokens_per_second": 6000.0, "text": "held out"},
     {"precision": "int4", "file": "onnx/model_q4.onnx", "bytes": 500_000, "passed": False, "tokens": 4096,
      "sentence": "int4 is broken: onnxruntime could not run it: <script>.", "text": "held out"},
+    {"precision": "q8_0", "file": "gguf/toy-Q8_0.gguf", "bytes": 1_100_000, "passed": True, "sentence": "",
+     "loss": 2.02, "perplexity": 7.6, "bits_per_byte": 1.22, "loss_change": 0.02, "perplexity_change": 0.2,
+     "bits_per_byte_change": 0.0234, "divergence": 4e-4, "agreement": 0.97, "greedy_agreement": 0.4, "tokens": 4096,
+     "text": "held out"},
 ]
 
 
@@ -199,7 +203,10 @@ def test_the_costs_of_smaller_forms_are_a_table_and_a_picture_and_a_broken_one_i
     told = page.smaller.html
     assert "int4 (broken)" in told
     assert "int4 is broken: onnxruntime could not run it: &lt;script&gt;. It is not in the bundle." in told
-    for figure in ("+0.0123", "3.0e-04", "98.0%", "1,500", "977 KiB", "4,096 tokens of text that was held out"):
+    assert "q8_0 GGUF" in told
+    assert "own arithmetic is not included" in told
+    for figure in ("+0.0234", "+0.0123", "3.0e-04", "98.0%", "1,500", "977 KiB",
+                   "4,096 tokens of text that was held out"):
         assert figure in told
     marks = page.quality.object.get(0)
     assert list(marks.dimension_values("precision")) == ["float32", "int8"]
