@@ -105,7 +105,7 @@ def test_an_address_at_which_nobody_answers_ends_in_a_sentence(waits, nobody, ad
 
 @pytest.mark.parametrize("address", ["nonsense", "ray://here", "127.0.0.1:x", ":1", "127.0.0.1:99999"])
 def test_what_is_no_address_is_told(waits, address):
-    with pytest.raises(UserError, match="RAY_ADDRESS is .* unset RAY_ADDRESS to train on this machine"):
+    with pytest.raises(UserError, match=r"RAY_ADDRESS is .* unset RAY_ADDRESS to train on this machine"):
         on_ray.require_answer(Worker(waits[0]), address, seconds=1.0)
 
 
