@@ -32,6 +32,7 @@ class Draft(param.Parameterized):
     def __init__(self, values: dict[str, Any] | None = None) -> None:
         super().__init__()
         self.values: dict[str, Any] = {}
+        self._left: dict[tuple[Where, str], Any] = {}  # what was set of kinds that are not chosen now
         self.replace(values or {})
 
     # Reading ---------------------------------------------------------------------------------------
@@ -103,6 +104,13 @@ class Draft(param.Parameterized):
         here[path[-1]] = value
         self._changed()
 
+    def choose(self, path: Where, kind: str) -> None:
+        """Another kind of part, with what was set of it when it was last chosen; what was set of the one before is
+        kept for then."""
+        self._left[path, getattr(self.effective(path), "kind", "")] = copy.deepcopy(self.given(path))
+        before = self._left.pop((path, kind), None)
+        self.put(path, before if isinstance(before, dict) else {"kind": kind})
+
     def drop(self, path: Where) -> None:
         """Forget what was set at a path, and so go back to the default."""
         if self.given(path) is not ...:
@@ -112,6 +120,7 @@ class Draft(param.Parameterized):
     def replace(self, values: dict[str, Any]) -> None:
         """Start anew from other values, such as a recipe's."""
         self.values = copy.deepcopy(values)
+        self._left = {}
         self._changed()
 
     def _listed(self, path: Where) -> list[Any]:

@@ -110,7 +110,7 @@ class Choice:
 
     def _chosen(self, event: Any) -> None:
         if event.new != self.kind:
-            self.draft.put(self.where, {"kind": event.new})
+            self.draft.choose(self.where, event.new)
 
     def refresh(self) -> None:
         kind = getattr(self.draft.effective(self.where), "kind", "")

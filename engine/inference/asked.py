@@ -65,8 +65,10 @@ def reading(body: bytes, model: Generator, chat: bool) -> Asked:
         raise UserError(f"{repeats * len(prompts)} texts are asked for; it must be from 1 to {MOST_TEXTS}.", where="n")
     counts = [len(model.encode(prompt)) for prompt in prompts]
     room = model.context_length - max(counts)
-    most = _number(given, "max_completion_tokens" if "max_completion_tokens" in given else "max_tokens",
-                   room if chat else DEFAULT_TOKENS, int)
+    length = "max_tokens" if given.get("max_completion_tokens") is None else "max_completion_tokens"
+    most = _number(given, length, room if chat else DEFAULT_TOKENS, int)
+    if most < 1:
+        raise UserError(f"{length} is {most}; it must be at least 1.", where=length)
     stop = given.get("stop") or []
     stop = [stop] if isinstance(stop, str) else stop
     if not isinstance(stop, list) or len(stop) > 16 or not all(isinstance(s, str) for s in stop):

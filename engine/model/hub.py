@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -50,6 +50,11 @@ class Origin(NamedTuple):
     licence: str = ""
 
 
+def mebibytes(sizes: Iterable[int]) -> int:
+    """How many MiB these bytes count as where progress is told: at least one, so that small models have some, too."""
+    return max(1, sum(sizes) // MIB)
+
+
 def copy(source: Path, out: Path, permits: Callable[[Path], bool], progress: Progress) -> Origin:
     """Copy the files of a published model into `out`. A link that leads where `permits` says no is refused."""
     found = sorted(path for path in source.iterdir() if WANTED.fullmatch(path.name) and path.is_file())
@@ -59,7 +64,7 @@ def copy(source: Path, out: Path, permits: Callable[[Path], bool], progress: Pro
         if not permits(path):
             raise UserError(f"{path} leads to {path.resolve()}, which is outside the folders that may be read; allow "
                             "that folder too.", where="published.folder")
-        progress(sum(sizes[:place]) // MIB, sum(sizes) // MIB, path.name)
+        progress(sum(sizes[:place]) // MIB, mebibytes(sizes), path.name)
         shutil.copyfile(path, out / path.name)
     return Origin(source.name)
 
@@ -85,7 +90,7 @@ def fetch(asked: PublishedConfig, out: Path, progress: Progress) -> Origin:
         done = 0
         for name, size in sizes.items():
             bar = _bar(lambda more, name=name, done=done: progress(
-                (done + more) // MIB, sum(sizes.values()) // MIB, f"fetching {name}"))
+                (done + more) // MIB, mebibytes(sizes.values()), f"fetching {name}"))
             hf_hub_download(asked.repository, name, revision=about.sha, local_dir=out, tqdm_class=bar)
             done += size
     except (UserError, Stopped):

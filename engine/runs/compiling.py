@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from engine.model.operators import Operators, use
 from engine.recipe import Recipe
@@ -46,6 +47,7 @@ def settle_compile(worker: Worker, recipe: Recipe, position: Position, stage: St
                          f"{train.max_steps:,} steps will take about {_duration(rest)}, of which it could save "
                          f"{_duration(rest * MOST_SAVED)}, and compiling takes about as long or longer")
     use(stage.model, _operators(position, True))
+    _look_up_apart(stage.model)
     eager, stage.compiled = stage.compiled, torch.compile(stage.model.hidden, dynamic=False)
     worker.tell(position.step, train.max_steps, "compiling the model")
     took = time.perf_counter()
@@ -75,9 +77,22 @@ def _told(worker: Worker, stage: Stage, position: Position, compiled: bool, why:
     """The position with this settled, the model's operators to match, and the reason in the timeline."""
     if not compiled:
         stage.compiled = None
+        for each in _lookups(stage.model):
+            each.__dict__.pop("forward", None)
     use(stage.model, _operators(position, compiled))
     worker.resolved(setting="train.compile", value="on" if compiled else "off", why=why)
     return replace(position, compiled=compiled)
+
+
+def _look_up_apart(model: nn.Module) -> None:
+    """Leave embeddings to torch. Inductor adds up their gradients by atomic additions of several threads, each time in
+    another order: no two runs would have the same bits, nor a resumed one those of the run that went through."""
+    for each in _lookups(model):
+        each.forward = torch.compiler.disable(each.forward)  # type: ignore[method-assign]
+
+
+def _lookups(model: nn.Module) -> list[nn.Embedding]:
+    return [each for each in model.modules() if isinstance(each, nn.Embedding)]
 
 
 def _operators(position: Position, compiled: bool) -> Operators:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from engine import files
 from engine.config import UserError
 from engine.model import hub
+from engine.progress import Progress
 from engine.recipe import Recipe
 from engine.runs import Run, checkpoint, start
 from engine.workspace import Workspace
@@ -39,9 +40,8 @@ def bring_in(worker: Worker, recipe: Recipe) -> Path:
         source = worker.workspace.resolve(asked.folder)
         load(source, "meta")    # a sentence about what is wrong names the folder that the person knows
         origin = hub.copy(source, coming, worker.workspace.permits, worker.progress)
-    worker.tell(0, 0, "reading it through")
     model = load(coming, "meta")
-    _require_numbers(coming)
+    _require_numbers(coming, worker.progress)
     if not (coming / "tokenizer.json").exists():
         worker.event("warning", sentence=f"{origin.words} has no tokenizer.json, so it can neither be exported nor "
                                          "talked to; put the file of its model beside its weights and bring it in "
@@ -60,18 +60,23 @@ def bring_in(worker: Worker, recipe: Recipe) -> Path:
     return target
 
 
-def _require_numbers(folder: Path) -> None:
+def _require_numbers(folder: Path, progress: Progress) -> None:
     """Refuse weights that are NaN or infinite: nothing that such a model writes or scores means anything."""
     import torch
     from safetensors import safe_open
 
-    for path in sorted(folder.glob("*.safetensors")):
+    found = sorted(folder.glob("*.safetensors"))
+    sizes = [path.stat().st_size for path in found]
+    whole = hub.mebibytes(sizes)
+    for place, path in enumerate(found):
+        progress(sum(sizes[:place]) // hub.MIB, whole, f"reading {path.name} through")
         with safe_open(path, "pt") as weights:
             for name in weights.keys():  # noqa: SIM118 - no dict
                 tensor = weights.get_tensor(name)
                 if tensor.is_floating_point() and not torch.isfinite(tensor).all():
                     raise UserError(f"{path.name}: {name} holds values that are not numbers (NaN or infinite), so the "
                                     "model can't work; get the file again, or from elsewhere.", where=str(path))
+    progress(whole, whole)
 
 
 def takes_published(command: argparse.ArgumentParser) -> None:

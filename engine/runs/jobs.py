@@ -15,6 +15,7 @@ from engine import files
 from engine.config import UserError
 from engine.recipe import Recipe
 from engine.runs import Run, find
+from engine.runs.possible import no_text
 from engine.table import Table
 
 if TYPE_CHECKING:
@@ -74,9 +75,8 @@ def evaluate(worker: Worker, recipe: Recipe) -> Recipe:
     checkpoint, other = _checkpoint(worker, recipe, "best"), recipe.evaluate.text_of
     if "published" in (source := _source(worker, recipe)).made():
         if not other:
-            raise UserError(f"{source.name} was trained elsewhere, so no text here was kept out of its training for "
-                            "it; name a run of this workspace whose held-out text it shall read.",
-                            where="evaluate.text_of")
+            missing = no_text(source.name)
+            raise UserError(f"{missing.field} {missing.sentence}.", where=missing.field)
         text = _text_of(worker, recipe, checkpoint, other)
     else:
         tokens = _tokens(worker, recipe)

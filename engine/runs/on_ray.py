@@ -13,6 +13,7 @@ import math
 import os
 import shutil
 import signal
+import socket
 import sys
 import threading
 import time
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 OUTCOME, STATE = "ray.json", "ray"  # in the run folder: how it stands, and what Ray keeps while it trains
 LOOK_SECONDS = 0.5
+EMPTY_SETTINGS = b"\0\0\0\x04\0\0\0\0\0"  # a frame of HTTP/2: its length, kind 4, no flags, stream 0
+ANSWER_SECONDS = 30.0  # for a cluster to answer at the address that was given, where `ray_wait_seconds` is longer
 
 
 def train(worker: Worker, recipe: Recipe, tokens: Path, how: Spread) -> Path:
@@ -53,7 +56,7 @@ def train(worker: Worker, recipe: Recipe, tokens: Path, how: Spread) -> Path:
     outcome = worker.run.path / OUTCOME
     outcome.unlink(missing_ok=True)
     gpu = recipe.train.device != "cpu" and bool(_gpus())
-    _join(how)
+    _join(worker, recipe, how)
     restarts = recipe.train.restarts
     # What follows is Ray Train's second version, of which its types know nothing.
     failures: dict[str, Any] = {"max_failures": restarts, "controller_failure_limit": restarts}
@@ -94,14 +97,16 @@ def train(worker: Worker, recipe: Recipe, tokens: Path, how: Spread) -> Path:
     return spread.fate(found)
 
 
-def _join(how: Spread) -> None:
+def _join(worker: Worker, recipe: Recipe, how: Spread) -> None:
     """Join the cluster that RAY_ADDRESS names; without it Ray starts on this machine alone."""
     import ray
 
     shared = {"PYTHONPATH": python_path(), "RAY_TRAIN_V2_ENABLED": "1"}
     address = os.environ.get("RAY_ADDRESS")
     alone: dict[str, Any] = {}
-    if not address:
+    if address:
+        require_answer(worker, address, min(ANSWER_SECONDS, recipe.train.ray_wait_seconds))
+    else:
         # Without the word, Ray would look for any cluster that once ran on this machine, or is said to.
         alone |= {"address": "local", "num_cpus": how.processes + 1}
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # for clouds that take machines away
@@ -113,11 +118,47 @@ def _join(how: Spread) -> None:
     except SystemExit:  # Ray's answer to a signal that comes meanwhile
         raise Stopped from None
     except ConnectionError as problem:
-        raise UserError(f"RAY_ADDRESS is {address}, and no Ray cluster answers there ({problem}); start it, or unset "
-                        "RAY_ADDRESS to train on this machine.", where="train.launcher") from problem
+        raise _nobody(f"{address}, and no Ray cluster answers there ({problem})") from problem
     if threading.current_thread() is threading.main_thread():
         for number, handler in handlers.items():
             signal.signal(number, handler)  # Ray's would leave at once and save nothing
+
+
+def require_answer(worker: Worker, address: str, seconds: float) -> None:
+    """Wait until a gRPC server answers at a Ray address, at most so long. Ray itself tries for 14 minutes (measured),
+    and answers no stop meanwhile. Raises Stopped, and UserError when none does."""
+    if address in ("auto", "local"):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        raise _nobody(f"{address}, which is no HOST:PORT")
+    worker.tell(0, 0, f"looking for the Ray cluster at {address}, at most {seconds:g} s")
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return _greet(host.strip("[]"), int(port), max(0.1, end - time.monotonic()))
+        except (OSError, OverflowError) as problem:  # the latter of a port that is none
+            if time.monotonic() + LOOK_SECONDS > end:
+                raise _nobody(f"{address}, and no Ray cluster answers there within {seconds:g} s ({problem})") from None
+        if worker.asked_to_stop():
+            raise Stopped
+        time.sleep(LOOK_SECONDS)
+
+
+def _greet(host: str, port: int, seconds: float) -> None:
+    """Raise OSError unless an HTTP/2 server, as gRPC's are, answers the greeting of RFC 9113, 3.4, with its own."""
+    with socket.create_connection((host, port), seconds) as other:
+        if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+            return  # it would not understand
+        other.settimeout(seconds)
+        other.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + EMPTY_SETTINGS)
+        if other.recv(9)[3:4] != EMPTY_SETTINGS[3:4]:
+            raise ConnectionError("somebody else listens there")
+
+
+def _nobody(what: str) -> UserError:
+    return UserError(f"RAY_ADDRESS is {what}; start the cluster, correct the address, or unset RAY_ADDRESS to train on "
+                     "this machine.", where="RAY_ADDRESS")
 
 
 class Watch(threading.Thread):

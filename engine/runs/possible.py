@@ -12,6 +12,7 @@ from engine.runs.folder import Run
 from engine.workspace import Workspace
 
 TRAINING = {"probe", "train", "lr_range", "sweep"}
+TOKENIZER = "tokenizer.json"
 DRIVERS = ("nvidia[0-9]*", "nvhost-gpu", "nvgpu", "kfd", "dxg")  # NVIDIA's, Jetson's, AMD's and WSL's devices
 
 
@@ -29,14 +30,9 @@ def impossible(recipe: Recipe, workspace: Workspace) -> list[Problem]:
     if recipe.from_run and "train" in jobs:
         found.append(Problem("from_run", f"is {recipe.from_run}, and a run that trains begins anew; leave it empty"))
     elif recipe.from_run and {"evaluate", "export"} & jobs:
-        found += _source("from_run", recipe.from_run, workspace)
-        if not found and "evaluate" in jobs and not recipe.evaluate.text_of and "published" in Run(
-                workspace.place("runs") / recipe.from_run).made():
-            found.append(Problem("evaluate.text_of", f"is empty, and {recipe.from_run} was trained elsewhere, so no "
-                                                     "text here was kept out of its training; name a run whose "
-                                                     "held-out text it shall read"))
-    if "import" in jobs and recipe.published.folder:
-        found += _published(recipe.published.folder, workspace)
+        found += _source("from_run", recipe.from_run, workspace) or _brought_in(recipe, workspace)
+    if "import" in jobs:
+        found += _published(recipe, workspace)
     if "benchmark" in jobs and recipe.benchmark.bundle:
         found += _bundle(recipe.benchmark.bundle, workspace)
     return found
@@ -61,8 +57,33 @@ def no_gpu(devices: Path = Path("/dev")) -> str:
     return "" if any(any(devices.glob(name)) for name in DRIVERS) else "this machine shows no GPU"
 
 
-def _published(typed: str, workspace: Workspace) -> list[Problem]:
-    where = "published.folder"
+def no_text(name: str) -> Problem:
+    """Why a model that was trained elsewhere is not evaluated by itself."""
+    return Problem("evaluate.text_of", f"is empty, and {name} was trained elsewhere, so no text here was kept out of "
+                                       "its training; name a run whose held-out text it shall read")
+
+
+def _brought_in(recipe: Recipe, workspace: Workspace) -> list[Problem]:
+    """What is known of the run that is looked at, if it holds a published model."""
+    run = Run(workspace.place("runs") / recipe.from_run)
+    if "published" not in run.made():
+        return []
+    found = [no_text(run.name)] if "evaluate" in recipe.jobs and not recipe.evaluate.text_of else []
+    if any(not (path / TOKENIZER).is_file() for path in run.checkpoints):
+        found.append(Problem("from_run", f"is {run.name}, which came without a {TOKENIZER}, so it can neither be "
+                                         "exported nor read a text; put the file of its model beside its weights and "
+                                         "import it again"))
+    return found
+
+
+def _published(recipe: Recipe, workspace: Workspace) -> list[Problem]:
+    known = recipe.published.folder or recipe.published.repository
+    found = [no_text(known)] if "evaluate" in recipe.jobs and not recipe.evaluate.text_of else []
+    return found + (_folder(recipe, workspace) if recipe.published.folder else [])
+
+
+def _folder(recipe: Recipe, workspace: Workspace) -> list[Problem]:
+    typed, where = recipe.published.folder, "published.folder"
     try:
         folder = workspace.resolve(typed)
     except UserError:
@@ -74,6 +95,9 @@ def _published(typed: str, workspace: Workspace) -> list[Problem]:
     if not folder.is_dir():
         return [Problem(where, f"is {typed}, and there is no such folder")]
     if (folder / "config.json").is_file():
+        if {"evaluate", "export"} & set(recipe.jobs) and not (folder / TOKENIZER).is_file():
+            return [Problem(where, f"is {typed}, which has no {TOKENIZER}, so it can neither be exported nor read a "
+                                   "text; put the file of its model beside its weights")]
         return []
     if (folder / "adapter_config.json").is_file():
         return [Problem(where, f"is {typed}, which holds an adapter and no model; bring in the model that it was "

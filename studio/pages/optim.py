@@ -94,7 +94,7 @@ class Optim(Page):
             warmup = self.session.draft.settled.schedule.warmup_steps
             self.session.draft.put(("schedule",), {"kind": "constant", "warmup_steps": warmup})
         else:
-            self.session.draft.put(("optim",), {"kind": what.removeprefix("kind ")})
+            self.session.draft.choose(("optim",), what.removeprefix("kind "))
 
     def _draw(self) -> None:
         recipe = self.session.draft.settled

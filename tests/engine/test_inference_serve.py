@@ -124,7 +124,8 @@ def test_chat_goes_through_the_models_template(client, model):
 @pytest.mark.parametrize(("body", "field"), [
     (b"{", None), (b"[1]", None), ({"prompt": 3}, "prompt"), ({"prompt": []}, "prompt"),
     ({"prompt": "a", "temperature": "hot"}, "temperature"), ({"prompt": "a", "temperature": -1}, "temperature"),
-    ({"prompt": "a", "top_p": 0}, "top_p"), ({"prompt": "a", "max_tokens": 0}, "max_new_tokens"),
+    ({"prompt": "a", "top_p": 0}, "top_p"), ({"prompt": "a", "max_tokens": 0}, "max_tokens"),
+    ({"prompt": "a", "max_tokens": 9, "max_completion_tokens": -1}, "max_completion_tokens"),
     ({"prompt": "a", "model": 3}, "model"),
     ({"prompt": "a", "n": 99}, "n"), ({"prompt": "a", "stop": 3}, "stop"), ({"prompt": [99999]}, "prompt"),
     ({"prompt": "a", "presence_penalty": 1}, "presence_penalty"), ({"prompt": "kalo " * 200}, "prompt"),

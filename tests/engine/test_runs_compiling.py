@@ -123,14 +123,26 @@ def test_yaml_reads_on_and_off_as_words(tmp_path):
         assert Recipe.load(path).train.compile == word
 
 
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_really_compiled_run_resumes_bit_for_bit(world):
-    changes = ("model.context_length=80", "train.compile=on", "train.keep_last=9", "model.num_kv_heads=1")
-    run = finished(world.run(*changes))
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_a_really_compiled_run_resumes_bit_for_bit(world, two_threads, family):
+    """Wide and long enough for two threads to share its loops."""
+    heads = 1 if family == "llama" else 2
+    run = finished(world.run("model.context_length=80", "model.hidden_size=64", f"model.num_kv_heads={heads}",
+                             f"model.family={family}", "train.compile=on", "train.keep_last=9", "train.max_steps=40"))
     if settled(run)[0][0] == "off":
         pytest.skip("no C++ compiler here")
     whole = weights(run)
-    shutil.rmtree(run.path / "checkpoints" / "step-000020")
+    for step in (20, 30, 40):
+        shutil.rmtree(run.path / "checkpoints" / f"step-{step:06d}")
     finished(run)
     assert weights(run) == whole

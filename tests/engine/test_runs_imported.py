@@ -97,6 +97,7 @@ def test_the_command_fetches_what_was_named_and_pins_its_commit(workspace, publi
             env={**os.environ, "HF_ENDPOINT": made.address, "HF_HUB_OFFLINE": "0", "PYTHONPATH": str(ROOT)},
             capture_output=True, check=True)
     assert "acme/tiny is fetched over the network" in said.stdout
+    assert "/?" not in said.stdout, "the bar knows of how much"
     run = runs.find("tiny", workspace)
     assert run.made()["published"] == f"acme/tiny@{toy_hub.COMMIT}"
     pinned = next(event for event in run.rows("events")[0] if event.get("setting") == "published.revision")
@@ -123,6 +124,7 @@ def test_a_folder_lands_in_the_same_way_and_asks_nobody(workspace, published, ne
     workspace.allow(folder.parent)
     run = worked(workspace, recipe_for(str(folder), ""))
     assert run.status().state == "finished", run.status().error
+    assert run.status().step == run.status().of > 0
     taken = checkpoint.best(run)
     assert same(taken, theirs)
     names = {path.name for path in taken.iterdir()}
@@ -149,6 +151,27 @@ def test_a_published_model_is_measured_on_the_text_of_a_run_with_its_own_tokens(
     report = files.read_json(run.path / "evaluation.json")
     assert report["text_of"] == "mine"
     assert 0 < report["val/loss"] < 20
+
+
+def test_what_needs_a_tokenizer_is_refused_before_there_is_a_run(workspace, published):
+    folder, _ = published
+    workspace.allow(folder.parent)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match=r"published\.folder is .*, which has no tokenizer\.json"):
+        runs.create(recipe_for(str(folder), "").override("jobs=[import, export]"), workspace)
+    run = worked(workspace, recipe_for(str(folder), ""))
+    assert run.status().state == "finished", run.status().error
+    with pytest.raises(UserError, match=r"from_run is tiny, which came without a tokenizer\.json"):
+        runs.create(Recipe(name="out", jobs=["export"], from_run="tiny"), workspace)
+    assert runs.listing(workspace) == [run]
+
+
+def test_what_is_brought_in_to_be_measured_needs_a_text(workspace, published):
+    workspace.allow(published[0].parent)
+    for asked in (recipe_for(str(published[0]), ""), recipe_for("", "acme/tiny")):
+        with pytest.raises(UserError, match=r"evaluate\.text_of is empty, and .*tiny was trained elsewhere"):
+            runs.create(asked.override("jobs=[import, evaluate]"), workspace)
+    assert runs.listing(workspace) == []
 
 
 def test_a_fetch_goes_on_where_it_was_stopped(published, nearby, tmp_path):

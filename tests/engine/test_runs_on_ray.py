@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 
 import pytest
@@ -11,6 +12,8 @@ from test_runs_resume import launched, until  # noqa: F401
 from test_runs_spread import BATCH
 
 from engine import files, runs
+from engine.config import UserError
+from engine.progress import Stopped
 from engine.runs import on_ray, spread
 from engine.runs.folder import STALE_SECONDS
 from engine.runs.worker import Worker
@@ -75,6 +78,50 @@ def test_a_restart_is_told_of(waits, tmp_path):
     assert on_ray._ended(run.path / on_ray.OUTCOME) == {}
     files.write_json(run.path / on_ray.OUTCOME, {"stopped": True})
     assert on_ray._ended(run.path / on_ray.OUTCOME) == {"stopped": True}
+
+
+# A cluster that is not there ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nobody():
+    """An address of this machine at which nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("address", ["{}", "ray://{}"])
+def test_an_address_at_which_nobody_answers_ends_in_a_sentence(waits, nobody, address):
+    worker, address = Worker(waits[0]), address.format(nobody)
+    begun = time.monotonic()
+    with pytest.raises(UserError, match=r"no Ray cluster answers there within 1 s .* correct the address, or unset"):
+        on_ray.require_answer(worker, address, seconds=1.0)
+    assert time.monotonic() - begun < 60
+    worker.run.request("stop")
+    with pytest.raises(Stopped):
+        on_ray.require_answer(worker, address, seconds=600.0)
+
+
+@pytest.mark.parametrize("address", ["nonsense", "ray://here", "127.0.0.1:x", ":1", "127.0.0.1:99999"])
+def test_what_is_no_address_is_told(waits, address):
+    with pytest.raises(UserError, match=r"RAY_ADDRESS is .* unset RAY_ADDRESS to train on this machine"):
+        on_ray.require_answer(Worker(waits[0]), address, seconds=1.0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("listens", [False, True])
+def test_a_run_ends_where_no_ray_cluster_answers(launched, nobody, listens, monkeypatch):  # noqa: F811
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ADDRESS", nobody)
+    with socket.socket() if not listens else socket.create_server(("127.0.0.1", 0)) as silent:
+        if listens:
+            monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{silent.getsockname()[1]}")
+        run = launched(*BATCH, "train.devices=2", "train.launcher=ray", "train.ray_wait_seconds=5")
+        told = ends(run)
+    assert told.state == "failed"
+    assert "no Ray cluster answers there within 5 s" in told.error
 
 
 # A real cluster that has room for one --------------------------------------------------------------------

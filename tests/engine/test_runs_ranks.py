@@ -264,16 +264,18 @@ def hosts():
 
 @pytest.mark.skipif(not shutil.which("ip"), reason="needs iproute2, and the right to make network namespaces")
 def test_two_machines_train_the_same_bits(world, pair, hosts):
-    run = world.run(*BATCH, *OFTEN, "model.dropout=0.1", "name=two-machines")
+    """By the line that the studio shows; both have this machine's name, so each is told whether it is the first."""
+    run = runs.start(world.recipe.override(*BATCH, *OFTEN, "model.dropout=0.1", "name=two-machines", "train.nodes=2",
+                                           "train.devices=1", "train.launcher=torchrun"), world.workspace)
+    line = run.status().message.removeprefix("waits for: ").replace("FIRST_MACHINE", "10.77.0.1")
+    before, engine = line.split(" -m engine ")
     started = [subprocess.Popen(
-        ["ip", "netns", "exec", host, str(Path(sys.executable).with_name("torchrun")), "--nnodes=2",
-         "--nproc-per-node=1", "--rdzv-backend=c10d", "--rdzv-endpoint=10.77.0.1:29500", f"--rdzv-id={run.name}",
-         f"--rdzv-conf=is_host={int(number == 1)}", f"--local-addr=10.77.0.{number}", "-m", "engine", "work",
-         str(run.path)],
-        env={**os.environ, "PYTHONPATH": str(PROJECT), "GLOO_SOCKET_IFNAME": "eth0",
-             "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"},
+        ["ip", "netns", "exec", host, "bash", "-c", f"{before} --rdzv-conf=is_host={int(number == 1)} "
+         f"--local-addr=10.77.0.{number} -m engine {engine}"],
+        env={**os.environ, "PYTHONPATH": str(PROJECT), "GLOO_SOCKET_IFNAME": "eth0"},
         stdout=open(run.path / "log.txt", "ab"), stderr=subprocess.STDOUT)  # noqa: SIM115
         for number, host in enumerate(hosts, 1)]
     assert [process.wait(600) for process in started] == [0, 0], run.log()
     assert run.status().state == "finished", run.status().error
+    assert "ddp, 1 process on each of 2 machines" in [event["value"] for event in events(run, "resolved")]
     same_bits(run, pair)

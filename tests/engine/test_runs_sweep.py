@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 import time
 
 import pytest
+from test_runs_resume import until
 
 from engine import runs
 from engine.config import UserError
@@ -298,3 +301,44 @@ def test_sobols_points_cover_the_ranges_evenly_from_the_first_on():
     for name, place in places.items():
         assert sorted(int(place(each[name])) for each in asked) == list(range(8)), name
     assert sorted(each["optim.kind"] for each in asked) == ["adamw"] * 4 + ["muon"] * 4
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_killed_sweep_of_real_trainings_at_once_loses_and_doubles_nothing(workspace, toy_recipe):
+    recipe = toy_recipe.override(
+        "name=real", "jobs=[sweep]", "train.max_steps=60", "train.validate_every=5", "sweep.at_once=2",
+        "sweep.num_trials=8", "sweep.vary=['optim.lr=log:1e-5:1e-1', 'train.accumulation=1,2']", "sweep.prune_after=2")
+    run = runs.start(recipe, workspace)
+    for over in (2, 5):
+        until(lambda over=over: sum(trial.over for trial in sweeps.trials(run)) >= over, f"{over} trials are over", 900)
+        os.kill(run.status().pid, signal.SIGKILL)
+        until(lambda: not run.status().active, "the sweep is lost")
+        going = [trial.run for trial in sweeps.trials(run) if not trial.over]
+        assert run.status().state == "lost"
+        assert 1 <= len(going) <= 2
+        runs.resume(run)
+    until(lambda: not run.status().active, "the sweep has ended", 900)
+    assert run.status().state == "finished", run.status().error
+
+    found = sweeps.trials(run)
+    assert [trial.number for trial in found] == list(range(8))
+    assert sorted(trial.run for trial in found) == sorted(
+        each.name for each in runs.listing(workspace) if each != run), "a run for each trial, and none besides"
+    ended = [row["trial"] for row in run.rows("trials")[0] if "state" in row]
+    assert sorted(ended) == list(range(8)), "each came to its end once"
+    for trial in found:
+        its = runs.find(trial.run, workspace)
+        rows = its.rows("metrics")[0]
+        seen = [[row["step"], row["val/loss"]] for row in rows if "val/loss" in row]
+        steps = [row["step"] for row in rows if "train/loss" in row]
+        assert trial.seen == seen
+        assert trial.value == min(value for _, value in seen)
+        assert steps == list(range(1, len(steps) + 1)), "no step is lost or told twice"
+        asked = runs.recipe_of(its)
+        assert trial.changes == {"optim.lr": asked.optim.lr, "train.accumulation": asked.train.accumulation}
+        assert its.status().state == {"finished": "finished", "pruned": "stopped"}[trial.state]
+        assert trial.state == "pruned" or steps[-1] == 60
+    [told] = [event for event in run.rows("events")[0] if event["kind"] == "swept"]
+    first = min((trial for trial in found if trial.state == "finished"), key=lambda trial: trial.value)
+    assert (told["best"], told["value"], run.made()["best"]) == (first.run, first.value, f"runs/{first.run}")

@@ -74,6 +74,21 @@ def test_another_kind_swaps_the_settings_below(session):
     assert session.recipe().optim.model_dump()["momentum"] == 0.5
 
 
+def test_a_kind_that_is_chosen_again_has_what_was_set_of_it(session):
+    form = Form("optim", session)
+    form.field("beta1").widget.value_input = "0.8"
+    form.group.select.value = "sgd"
+    form.field("momentum").widget.value_input = "0.5"
+    form.group.select.value = "adamw"
+    assert form.field("beta1").widget.value_input == "0.8"
+    assert session.recipe().optim == Recipe().override("optim.beta1=0.8").optim
+    form.group.select.value = "sgd"
+    assert session.recipe().optim.model_dump()["momentum"] == 0.5
+    session.draft.replace({})
+    form.group.select.value = "sgd"
+    assert session.recipe().optim == Recipe().override("optim.kind=sgd").optim, "another recipe was loaded meanwhile"
+
+
 def test_choosing_a_size_refills_the_numbers_and_keeps_the_edited_one(session):
     form = Form("model", session, skip=("vocab_size",))
     form.field("num_layers").widget.value_input = "9"
