@@ -19,7 +19,7 @@ from engine import runs, terminal
 from engine.config import UserError
 from engine.inference.commands import bundle_of, score, takes_adapter, takes_scored
 from engine.recipe import JOBS, Recipe
-from engine.runs import commands, imported, timing
+from engine.runs import commands, imported, planned, timing
 from engine.runs.sweep import check
 from engine.workspace import Workspace
 
@@ -261,6 +261,8 @@ COMMANDS: dict[str, Command] = {
                lambda given: _follow(*imported.begin(given), given.detach)),
     "curate": ("read and clean a corpus", takes_recipe, starts(*JOBS[:1])),
     "tokenize": ("train a tokenizer and pack tokens, curating first if needed", takes_recipe, starts(*JOBS[:2])),
+    "plan": ("say what a recipe will take before it is started, and what to make of an hour or of some money",
+             planned.takes_plan, planned.plan),
     "measure": ("time a few real steps of a recipe, for its plan", takes_recipe,
                 tries("probe", "measured")),
     "train": ("train a model, curating and tokenizing first if needed", takes_recipe, starts(*JOBS[:3])),

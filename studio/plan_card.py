@@ -9,15 +9,14 @@ import yaml
 from panel.viewable import Viewable, Viewer
 
 from engine.config import UserError
-from engine.plan import EDITABLE, prices
-from engine.plan.dial import Proposal, propose
+from engine.plan import EDITABLE, UNITS, prices
 from engine.plan.here import here
 from engine.plan.machines import estimates
 from engine.plan.outline import Plan, outline
 from engine.runs import Run
 from engine.runs.history import seen
 from studio import plan_parts as parts
-from studio.background import Background
+from studio.dial import Dial
 from studio.fields import SELECT_SX
 from studio.forms import FOLD_SX, grid
 from studio.layout import actions, button, stack
@@ -30,28 +29,31 @@ class PlanCard(Viewer):
 
     def __init__(self, session: Session, **params: Any) -> None:
         super().__init__(**params)
-        self.session, self.machine = session, here()
+        self.session, self.machine = session, here(session.workspace)
         self.plan: Plan | None = None
-        self.proposal: Proposal | None = None
         self._seen: Any = None
         self._probe: Run | None = None
-        self._dialling = Background()
         self.room, self.figures = Fragment(on_press=self._press), Fragment()
         self.words, self.assumed, self.state = Fragment(), Fragment(), Fragment()
         self.measure = button("Measure", "timer", self._measure, description="Times up to 20 real steps of this recipe "
-                              "in a process of its own, and weighs them. Takes less than a minute.")
-        self.money = {name: pmui.TextInput(label=label, size="small", margin=0, sizing_mode="stretch_width")
-                      for name, label in EDITABLE.items()}
+                              "in a process of its own, and weighs them. Takes about a minute, and longer where the "
+                              "model is compiled.")
+        not_here = "device_watts" if self.machine.device == "cpu" else "core_watts"
+        self.money = {name: pmui.TextInput(size="small", margin=0, sizing_mode="stretch_width")
+                      for name in EDITABLE if name != not_here}
         for name, field in self.money.items():
             field.param.watch(lambda event, name=name: self._price(name, event), "value")
-        dial = self._dial()
+        self.dial = Dial(session, self.machine, self._take)
         self.kind = pmui.Select(label="Device", size="small", sx=SELECT_SX, margin=0, width=240)
         self.kind.param.watch(lambda *_: self._machines(), "value")
+        price = self.money["price"]
+        price.param.update(sizing_mode="fixed", width=240)
         self.table = Fragment()
         folds = pmui.Accordion(
-            ("Assumptions", stack(grid(list(self.money.values())), self.assumed, gap="12px")),
-            ("One dial: from time or money to a recipe", dial),
-            ("Machines that are not here", stack(self.kind, self.table, gap="12px")),
+            ("Assumptions", stack(grid([field for field in self.money.values() if field is not price]),
+                                  self.assumed, gap="12px")),
+            ("One dial: from time or money to a recipe", self.dial),
+            ("Machines that are not here", stack(actions(self.kind, price), self.table, gap="12px")),
             sizing_mode="stretch_width", margin=0, title_variant="subtitle2", disable_gutters=True, elevation=0,
             sx=FOLD_SX, toggle=False)
         self.folds = folds
@@ -61,20 +63,11 @@ class PlanCard(Viewer):
     def __panel__(self) -> Viewable:
         return self._view
 
-    def _dial(self) -> Viewable:
-        self.hours = pmui.TextInput(label="Hours", value="1", size="small", margin=0, width=130)
-        self.budget = pmui.TextInput(label="Money", value="", placeholder="no limit", size="small", margin=0, width=130)
-        self.ask = button("Propose", "tune", self._propose)
-        self.answer = Fragment(on_press=self._press)
-        return stack(Fragment(txt('<p class="line">Say what there is; size, batch, steps and learning rate that reach '
-                                  "the lowest expected loss with it are proposed, for the text that is set.</p>")),
-                     actions(self.hours, self.budget, self.ask), self.answer, gap="12px")
-
     # Reckoning ---------------------------------------------------------------------------------------
 
     def tick(self) -> None:
         """Reckon anew if anything changed."""
-        self._take_proposal()
+        self.dial.tick()
         ended = self._watch_probe()
         mark = (self.session.draft.version, self._stamp())
         if mark != self._seen or ended:
@@ -100,17 +93,25 @@ class PlanCard(Viewer):
             self.plan = None
             self.room.html, self.figures.html = banner("error", error.sentence), Markup("")
             return
-        self._show_prices(known)
+        self.dial.show(known)
         self.room.html, self.figures.html = parts.room(self.plan), parts.figures(self.plan)
         self.room.visible = bool(self.room.html)
         self.words.html, self.assumed.html = parts.words(self.plan), parts.assumptions(self.plan)
         self._machines(known)
 
+    def _of(self, name: str, known: prices.Prices) -> str | None:
+        """Which processor or machine a figure belongs to; None where there is none such."""
+        if name == "device_watts":
+            device = known.machine_of(self.machine.name, self.machine.memory_bytes)
+            return device.name if device else None
+        return {"core_watts": self.machine.name, "price": str(self.kind.value or "") or None}.get(name, "")
+
     def _show_prices(self, known: prices.Prices) -> None:
-        units = {"electricity": f"{known.currency} a kWh", "carbon": "kg CO2e a kWh", "overhead": "a factor"}
         for name, field in self.money.items():
-            text = f"{getattr(known, name).value:g}"
-            field.label = f"{EDITABLE[name]} ({units[name]})"
+            of = self._of(name, known)
+            field.visible = of is not None
+            field.label = f"{EDITABLE[name]} ({UNITS[name].format(known.currency)})"
+            text = "" if of is None else f"{known.value(name, of):g}"
             if field.value != text and not field.error_state:
                 field.value = text
 
@@ -118,9 +119,10 @@ class PlanCard(Viewer):
         field = self.money[name]
         try:
             known = prices.load(self.session.workspace)
+            of = self._of(name, known)
             value = float(str(event.new).replace(",", "."))
-            if value != getattr(known, name).value:
-                prices.put(self.session.workspace, name, value)
+            if of is not None and f"{value:g}" != f"{known.value(name, of):g}":
+                prices.put(self.session.workspace, name, value, of)
             field.param.update(error_state=False, helper_text="")
         except ValueError:
             field.param.update(error_state=True, helper_text="Is no number")
@@ -136,6 +138,7 @@ class PlanCard(Viewer):
         if self.kind.options != names:
             self.kind.param.update(options=names, value=self.kind.value if self.kind.value in names else
                                    "H100" if "H100" in names else names[0])
+        self._show_prices(known)
         machine = known.machine(self.kind.value)
         self.table.html = parts.machines(estimates(self.session.draft.settled, machine, known), machine, known.currency)
 
@@ -166,42 +169,14 @@ class PlanCard(Viewer):
         self._probe = None
         return True
 
-    # One dial ----------------------------------------------------------------------------------------
-
-    def _propose(self) -> None:
-        limits = {}
-        for name, field in (("hours", self.hours), ("money", self.budget)):
-            try:
-                limits[name] = float(str(field.value or "0").replace(",", "."))
-                field.param.update(error_state=False, helper_text="")
-            except ValueError:
-                field.param.update(error_state=True, helper_text="Is no number")
-                return
-        recipe, workspace = self.session.draft.settled, self.session.workspace
-        if self._dialling.begin(lambda: propose(recipe, workspace, figures=prices.load(workspace),
-                                                machine=self.machine, seen=seen(recipe, workspace), **limits)):
-            self.ask.loading = True
-
-    def _take_proposal(self) -> None:
-        done = self._dialling.take()
-        if done is None:
-            return
-        self.ask.loading = False
-        self.proposal, sentence = done
-        if self.proposal is None:
-            self.answer.html = banner("warning", sentence)
-            return
-        limits = [f"{self.hours.value} h" if self.hours.value not in ("", "0") else "",
-                  f"{self.budget.value} {self.proposal.plan.currency}" if self.budget.value not in ("", "0") else ""]
-        self.answer.html = parts.proposal(self.proposal, " and ".join(filter(None, limits)))
-
     def _press(self, what: str) -> None:
         verb, _, place = what.partition(":")
-        if verb == "take" and self.proposal is not None:
-            self._put(self.proposal.changes)
-            self.session.notify("The proposal stands in the recipe. Look at it, then start.", "success")
-        elif verb == "remedy" and self.plan is not None and int(place) < len(self.plan.remedies):
+        if verb == "remedy" and self.plan is not None and int(place) < len(self.plan.remedies):
             self._put(self.plan.remedies[int(place)].changes)
+        self.tick()
+
+    def _take(self, changes: dict[str, Any]) -> None:
+        self._put(changes)
         self.tick()
 
     def _put(self, changes: dict[str, Any]) -> None:

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from engine.plan import scaling
+from engine.plan import words as words_of
 from engine.plan.dial import Proposal
-from engine.plan.machines import START_SECONDS, Estimate
+from engine.plan.machines import Estimate
 from engine.plan.outline import Plan
 from engine.plan.prices import Machine
 from studio.run_account import carbon_words, energy_words, money_words, small
 from studio.views import Markup, banner, duration, join, number, press, size, tiles, txt
 
 GIB = 2**30
-PIECES = {"start": "starting", "steps": "training steps", "looks": "validation", "samples": "samples",
-          "checkpoints": "checkpoints"}
 
 
 def figures(plan: Plan) -> Markup:
@@ -31,13 +29,17 @@ def figures(plan: Plan) -> Markup:
                             f" of {plan.available_bytes / GIB:.0f}" if plan.available_bytes else "")),
         ("Time", duration(plan.wall_seconds)),
         ("Energy", energy_words(plan.kwh)),
-        ("Cost", money_words(plan.cost, plan.currency)),
+        (_cost(plan), money_words(plan.cost, plan.currency)),
         ("Emissions", carbon_words(plan.co2e_kg)),
     ]
     if plan.prediction is not None:
         found.append(("Validation loss", txt("{} <small>{} to {}</small>", number(plan.prediction.loss, 2),
                                              number(plan.prediction.low, 2), number(plan.prediction.high, 2))))
     return tiles(found)
+
+
+def _cost(plan: Plan) -> str:
+    return "Cost" if plan.pays == "electricity" else "Rent"
 
 
 def power(value: float) -> Markup:
@@ -48,33 +50,24 @@ def power(value: float) -> Markup:
 
 def words(plan: Plan) -> Markup:
     """What the figures stand on, and how the text compares with the compute-optimal amount."""
-    many, fitted = scaling.optimal_tokens(plan.parameters)
-    low, high = sorted((many, fitted))
-    side = ("fewer than" if plan.tokens < low else "more than" if plan.tokens > high else "about as many as")
-    balance = (f"{size(plan.tokens)} tokens are {side} the compute-optimal {size(low)} to {size(high)} for this size "
-               "(20 a parameter, Hoffmann et al. 2022; the fit of Besiroglu et al. 2024); both were found on models of "
-               "44M parameters and more.")
     kind = "Measured" if plan.measured else "Estimated"
-    return txt('<p class="line gap"><b>{}:</b> {}. {}</p>', kind, plan.based_on, balance)
+    return txt('<p class="line gap"><b>{}:</b> {}. {}</p>', kind, plan.based_on, words_of.balance(plan))
 
 
 def room(plan: Plan) -> Markup:
     """Nothing where it fits; else what to change, as buttons."""
     if plan.fits:
         return Markup("")
-    need, have = plan.memory_bytes / GIB, plan.available_bytes / GIB
-    sentence = f"It won't fit: training needs about {need:.1f} GiB, and this machine has {have:.1f}."
+    sentence = words_of.room(plan)
     if not plan.remedies:
-        return banner("error", sentence + " Nothing that can be changed here makes it fit; choose a much smaller size.")
-    each = "Each of these makes it fit:" if plan.remedies[0].fits else "None of these is enough alone:"
+        return banner("error", sentence)
     buttons = join(press(remedy.words, f"remedy:{place}") for place, remedy in enumerate(plan.remedies))
-    return txt('<div class="stack">{}<div class="fixes"><span>{}</span>{}</div></div>', banner("error", sentence), each,
-               buttons)
+    return txt('<div class="stack">{}<div class="fixes">{}</div></div>', banner("error", sentence), buttons)
 
 
 def assumptions(plan: Plan) -> Markup:
     """Every figure that was taken from somewhere else, with its source."""
-    rows = [*plan.assumptions, *((f"Time for {PIECES[name]}", duration(seconds), "")
+    rows = [*plan.assumptions, *((f"Time for {words_of.PIECES[name]}", duration(seconds), "")
                                  for name, seconds in plan.seconds.items() if seconds >= 0.5)]
     told = join(txt("<tr><td>{}</td><td>{}</td><td>{}</td></tr>", *row) for row in rows)
     origin = txt('<p class="line gap">The loss to expect is from {}.</p>',
@@ -98,7 +91,7 @@ def proposal(made: Proposal, limit: str) -> Markup:
              ("Batch", txt("{} <small>rows of {}</small>", number(rows), number(made.recipe.model.context_length))),
              ("Steps", number(train.max_steps)), ("Learning rate", f"{made.recipe.optim.lr:g}"),
              ("Tokens", size(plan.tokens)), ("Time", duration(plan.wall_seconds)),
-             ("Cost", money_words(plan.cost, plan.currency)),
+             (_cost(plan), money_words(plan.cost, plan.currency)),
              ("Validation loss", txt("{} <small>{} to {}</small>", number(plan.prediction.loss, 2),
                                      number(plan.prediction.low, 2), number(plan.prediction.high, 2)))]
     others = ", ".join(f"{name} {loss:.2f} ({size(tokens)} tokens)" for name, tokens, loss in made.considered)
@@ -128,9 +121,5 @@ def machines(rows: Sequence[Estimate], machine: Machine, currency: str) -> Marku
     head = txt('<tr><th class="num">devices</th><th>strategy</th><th class="num">GB on each</th>'
                '<th class="num">rows on each</th><th class="num">time</th><th class="num">{}</th>'
                '<th class="num">energy</th><th class="num">of the peak</th></tr>', currency)
-    told = ("Estimated: arithmetic from public figures, nothing was measured. "
-            f"{machine.name}: {machine.tflops:g} TFLOP/s, {machine.memory_gb:g} GB at {machine.bandwidth_gb:,.0f} "
-            f"GB/s, {machine.watts:g} W ({machine.source}); {machine.price:g} {currency} an hour "
-            f"({machine.price_source}, {machine.date}). DDP holds the whole model on each device; FSDP cuts it over "
-            f"all of them, where it would not fit. Each time has {START_SECONDS:.0f} s for the start.")
-    return txt('<p class="line">{}</p><div class="scroll"><table>{}{}</table></div>', told, head, join(map(line, rows)))
+    return txt('<p class="line">{}</p><div class="scroll"><table>{}{}</table></div>',
+               words_of.table(machine, currency), head, join(map(line, rows)))

@@ -9,7 +9,7 @@ from panel.viewable import Viewable, Viewer
 from engine.config import UserError
 from engine.recipe import Recipe
 from engine.runs.outside import sbatch, torchrun
-from engine.runs.spread import share
+from engine.stages import share
 from engine.workspace import slug
 from studio.session import Session
 from studio.views import Fragment, Markup, card, number, txt

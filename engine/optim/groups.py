@@ -87,6 +87,12 @@ def _of(model: torch.nn.Module, optim: Optimizer) -> list[tuple[Group, list[torc
             for group in assign(optim, {name: tuple(p.shape) for name, p in known.items()})]
 
 
+def trained(optim: Optimizer, config: ModelConfig) -> int:
+    """Parameters of a model that are not frozen."""
+    known = shapes(config)
+    return sum(math.prod(known[name]) for group in assign(optim, known) if group.lr_factor for name in group.names)
+
+
 def state_bytes(optim: Optimizer, config: ModelConfig, *, averaged: bool = False) -> int:
     """Bytes that the optimizer keeps for a model between two steps; `averaged`: with an EMA of the weights."""
     known = shapes(config)

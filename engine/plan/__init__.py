@@ -4,6 +4,6 @@ Arithmetic from the config alone, torch-free, so that a page can show it while o
 that it is reckoned with, each with its source.
 """
 
-from engine.plan.prices import EDITABLE, Figure, Machine, Prices
+from engine.plan.prices import EDITABLE, UNITS, Figure, Machine, Prices
 
-__all__ = ["EDITABLE", "Figure", "Machine", "Prices"]
+__all__ = ["EDITABLE", "UNITS", "Figure", "Machine", "Prices"]

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 from engine.config import UserError
 from engine.model import SIZES, estimate
 from engine.plan import memory, scaling
-from engine.plan.here import Here, precision_of
+from engine.plan.here import Here, precision_of, rented
 from engine.plan.outline import Plan, outline
-from engine.plan.prices import Prices
+from engine.plan.prices import Machine, Prices
 from engine.plan.scaling import Seen
 from engine.recipe import Recipe
 from engine.workspace import Workspace
@@ -28,20 +28,23 @@ class Proposal(NamedTuple):
 
 
 def propose(recipe: Recipe, workspace: Workspace, *, hours: float = 0.0, money: float = 0.0,
-            figures: Prices, machine: Here, seen: list[Seen] | None = None) -> Proposal:
+            figures: Prices, machine: Here, seen: list[Seen] | None = None, rent: Machine | None = None,
+            devices: int = 1) -> Proposal:
     """The recipe that reaches the lowest predicted loss within `hours` and `money` (0: no limit of that kind).
 
+    On `machine`, where money is spent on electricity; or on so many `devices` of a machine that one pays `rent` for.
     Every named size that fits the memory is reckoned through with the steps that time and money leave it, batch and
     step size by the step law (Li et al. 2025). Raises UserError if neither limit is given, or if not even the
     smallest size makes 100 steps.
     """
     if hours <= 0 and money <= 0:
         raise UserError("Say how many hours or how much money there are; both are 0.", where="hours")
+    machine = rented(rent, devices) if rent else machine
     best: Proposal | None = None
     considered = []
     for size in SIZES:
         try:
-            made = _within(recipe, workspace, size, hours, money, figures, machine, seen)
+            made = _within(recipe, workspace, size, hours, money, figures, machine, seen, rent)
         except UserError:
             continue
         if made is None:
@@ -57,7 +60,7 @@ def propose(recipe: Recipe, workspace: Workspace, *, hours: float = 0.0, money: 
 
 
 def _within(recipe: Recipe, workspace: Workspace, size: str, hours: float, money: float, figures: Prices,
-            machine: Here, seen: list[Seen] | None) -> Proposal | None:
+            machine: Here, seen: list[Seen] | None, rent: Machine | None) -> Proposal | None:
     """One size with as many steps as there is time and money for; None if it does not fit or gets too few."""
     context = min(SIZES[size][4], 256) if machine.device == "cpu" else SIZES[size][4]
     shape = {"model": f"{{family: {recipe.model.family}, size: {size}, context_length: {context}}}",
@@ -67,7 +70,7 @@ def _within(recipe: Recipe, workspace: Workspace, size: str, hours: float, money
     for _ in range(6):  # batch, speed and tokens depend on one another; three rounds settle them to a few percent
         changes = {**shape, **_steps(made, tokens, context, machine)}
         made = _apply(recipe, changes)
-        plan = outline(made, workspace, figures=figures, machine=machine, seen=seen)
+        plan = outline(made, workspace, figures=figures, machine=machine, seen=seen, rent=rent)
         allowed = min(hours * 3600 if hours > 0 else float("inf"),
                       plan.wall_seconds * money / plan.cost if money > 0 and plan.cost else float("inf"))
         fixed = plan.seconds["start"]
@@ -76,15 +79,14 @@ def _within(recipe: Recipe, workspace: Workspace, size: str, hours: float, money
         tokens = plan.tokens * (allowed - fixed) / max(1e-9, plan.wall_seconds - fixed)
     if made.train.max_steps <= LEAST_STEPS:
         return None
-    room = machine.memory_bytes * memory.SAFETY
-    if machine.memory_bytes and memory.total(made, precision_of(made, machine), machine.device) > room:
+    if not plan.fits:
         return None
     return Proposal(changes, made, plan, [])
 
 
 def _steps(made: Recipe, tokens: float, context: int, machine: Here) -> dict[str, Any]:
     """Batch, steps and rate for so many tokens; the looks keep to a twentieth or so of the steps."""
-    rows = max(1, round(scaling.batch_tokens(tokens) / context))
+    rows = max(1, round(scaling.batch_tokens(tokens) / context / machine.gpus))  # on each device
     at_once = min(rows, MOST_ROWS)
     precision = precision_of(made, machine)
     room = machine.memory_bytes * memory.SAFETY
@@ -92,6 +94,7 @@ def _steps(made: Recipe, tokens: float, context: int, machine: Here) -> dict[str
             _apply(made, {"train.micro_batch_size": at_once}), precision, machine.device) > room:
         at_once = at_once // 2
     times = max(1, round(rows / at_once))
+    times *= machine.gpus
     steps = max(LEAST_STEPS, int(tokens / (at_once * times * context)))
     rate = scaling.learning_rate(estimate.non_embedding_parameters(made.model), tokens)
     every = max(1, steps // 10)

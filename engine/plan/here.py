@@ -1,20 +1,23 @@
-"""Here: this machine as the plan sees it, and what was measured on it before."""
+"""Here: this machine as the plan sees it, without torch."""
 
 from __future__ import annotations
 
 import re
+import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from engine import files, hardware
 from engine.config import UserError
+from engine.plan import prices
+from engine.plan.gpu import gpus
+from engine.plan.prices import Machine
 from engine.recipe import Recipe
 from engine.workspace import Workspace
 
-GPUS = Path("/proc/driver/nvidia/gpus")
-ASSUMED_FLOPS = {"bf16": 120e9, "float32": 45e9}
-"""FLOP/s of a training step on one core before anything was measured here: what the engine reached on a processor with
-bf16 products (Zen 5), and on the same one without them. Others may be three times as fast or as slow."""
+PROBE_SECONDS = 0.05
+PROBE_SIZE = 64  # rows and columns: numpy's library multiplies so small a matrix on one core, whoever else is at work
 
 
 class Here(NamedTuple):
@@ -23,41 +26,33 @@ class Here(NamedTuple):
     name: str
     device: str            # cpu or cuda
     cores: float
-    memory_bytes: float    # of the device
+    memory_bytes: float    # of the device; 0 if nobody knows
     precision: str
+    core_flops: float = 0.0  # FLOP/s of a float32 product on one core, as numpy makes it; 0 where it was not tried
+    gpus: int = 1          # of that name, which a training would take
 
 
-class Measured(NamedTuple):
-    """What a few real steps took, on one machine with one shape of batch and model."""
-
-    step_seconds: float
-    look_seconds: float    # one micro-batch of validation
-    token_seconds: float   # one token of a sample
-    save_seconds: float    # one checkpoint
-    start_seconds: float   # from the start of the process to the first step, with what is slower in the first few
-    peak_gib: float
-    watts: float
-    flops: float           # of the step, a second
-    steps: int             # how many were measured
-    source: str            # the run that measured
-
-
-def here() -> Here:
-    """This machine."""
-    gpu = _gpu()
-    if gpu:
-        return Here(gpu, "cuda", hardware.cores(), 0.0, "bf16")
-    return Here(hardware.processor(), "cpu", hardware.cores(), float(hardware.memory()[0]), _processor_precision())
-
-
-def _gpu() -> str:
-    """The first NVIDIA GPU's name as its driver tells it; torch, which would know, takes seconds to ask."""
+def here(workspace: Workspace | None = None) -> Here:
+    """This machine. How fast a core multiplies is tried once, for 50 ms, and remembered in the workspace."""
+    found = gpus()
+    if not found:
+        name = hardware.processor()
+        return Here(name, "cpu", hardware.cores(), float(hardware.memory()[0]), _processor_precision(),
+                    _core_flops(workspace, name) if workspace is not None else 0.0)
+    name, memory_bytes = found[0]
     try:
-        texts = [path.read_text() for path in sorted(GPUS.glob("*/information"))]
-    except OSError:
-        return ""
-    return next((line.partition(":")[2].strip() for text in texts for line in text.splitlines()
-                 if line.startswith("Model")), "")
+        figures = prices.load(workspace)
+    except UserError:  # whoever asks for the plan hears of it
+        figures = prices.load()
+    known = figures.machine_of(name, memory_bytes)
+    alike = sum(gpu.name == name for gpu in found)
+    return Here(name, "cuda", hardware.cores(), memory_bytes or (known.memory_gb * 1e9 if known else 0.0),
+                known.precision if known else "bf16", gpus=alike)
+
+
+def rented(machine: Machine, devices: int = 1) -> Here:
+    """So many devices of one kind elsewhere, as if they were here."""
+    return Here(machine.name, "cuda", 0.0, machine.memory_gb * 1e9, machine.precision, gpus=devices)
 
 
 def _processor_precision() -> str:
@@ -78,55 +73,30 @@ def precision_of(recipe: Recipe, machine: Here) -> str:
     return machine.precision if recipe.train.precision == "auto" else recipe.train.precision
 
 
-# Measurements -----------------------------------------------------------------------------------------
-
-
-def key(recipe: Recipe, machine: Here) -> str:
-    """What a measurement holds for: the shape of model and batch, the optimizer and this machine."""
-    train = recipe.train
-    return files.fingerprint(recipe.model.dump(), train.micro_batch_size, train.accumulation, recipe.optim.kind,
-                             recipe.stage.dump(), train.ema_decay > 0, recipe.tokens.document_mask,
-                             train.precision, train.device, machine.name, machine.cores)
-
-
-def keep(workspace: Workspace, recipe: Recipe, measured: Measured, machine: Here) -> None:
-    """Remember a measurement in the workspace; the newest of a key replaces those before."""
-    path = _path(workspace)
-    known = _known(path)
-    known.pop(mark := key(recipe, machine), None)  # the newest stands last
-    known[mark] = {**measured._asdict(), "machine": machine.name, "precision": precision_of(recipe, machine)}
-    files.write_json(path, dict(list(known.items())[-200:]))
-
-
-def measured(workspace: Workspace, recipe: Recipe, machine: Here) -> Measured | None:
-    """What was measured of exactly this, if it was."""
-    found = _known(_path(workspace)).get(key(recipe, machine))
-    return _read(found) if found else None
-
-
-def reached(workspace: Workspace, recipe: Recipe, machine: Here) -> tuple[float, str] | None:
-    """(FLOP/s, run) that the newest training of another shape reached on this machine in the same format."""
-    for found in reversed(list(_known(_path(workspace)).values())):
-        if found.get("machine") == machine.name and found.get("precision") == precision_of(recipe, machine):
-            made = _read(found)
-            return (made.flops, made.source) if made else None
-    return None
-
-
-def _path(workspace: Workspace) -> Path:
-    return workspace.path / "measured.json"
-
-
-def _known(path: Path) -> dict[str, Any]:
+def _core_flops(workspace: Workspace, name: str) -> float:
+    """As tried now, or as remembered of a processor of that name."""
+    path = workspace.path / "processors.json"
     try:
-        found = files.read_json(path) if path.exists() else {}
-    except UserError:  # damaged: it is measured again
-        return {}
-    return found if isinstance(found, dict) else {}
+        known = files.read_json(path) if path.exists() else {}
+        if isinstance(known, dict) and float(known.get(name, 0)) > 0:
+            return float(known[name])
+    except (UserError, TypeError, ValueError):  # damaged: it is tried again
+        known = {}
+    found = multiply()
+    with suppress(UserError, OSError):  # where nothing can be kept, it is tried each time
+        files.write_json(path, {**(known if isinstance(known, dict) else {}), name: found})
+    return found
 
 
-def _read(found: dict[str, Any]) -> Measured | None:
-    try:
-        return Measured(**{name: found[name] for name in Measured._fields})
-    except (KeyError, TypeError):
-        return None
+def multiply(seconds: float = PROBE_SECONDS) -> float:
+    """FLOP/s of a product of two small float32 matrices on one core, the best of many."""
+    import numpy as np
+
+    a, b, out = (np.full((PROBE_SIZE, PROBE_SIZE), 0.5, np.float32) for _ in range(3))
+    best, until = float("inf"), time.perf_counter() + seconds
+    while best == float("inf") or time.perf_counter() < until:
+        begun = time.perf_counter()
+        for _ in range(4):
+            np.dot(a, b, out=out)
+        best = min(best, time.perf_counter() - begun)
+    return 4 * 2 * PROBE_SIZE**3 / best

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from engine.model import ModelConfig, estimate
+from engine.model import estimate
 from engine.plan import memory
 from engine.plan.prices import Machine, Prices
 from engine.recipe import Recipe
@@ -51,24 +51,51 @@ def estimates(recipe: Recipe, machine: Machine, prices: Prices) -> list[Estimate
     return [estimate_on(recipe, machine, count, prices) for count in COUNTS]
 
 
+class Step(NamedTuple):
+    """One step of a recipe on some devices."""
+
+    strategy: str
+    held: float      # bytes on each device
+    rows: int        # on each device
+    seconds: float
+
+
+def step_on(recipe: Recipe, machine: Machine, devices: int) -> Step:
+    """One step, whose rows are kept as long as there is one for each device."""
+    model = recipe.model
+    rows = max(1, math.ceil(recipe.train.micro_batch_size * recipe.train.accumulation / devices))
+    strategy, held, at_once = _strategy(recipe, machine, devices, rows)
+    own = rows * model.context_length  # tokens of a step, on one device
+    products = estimate.flops_per_token(model) * own / (peak_flops(recipe, machine) * UTILISATION)
+    moved = (TRAFFIC * _kept(recipe, machine, at_once) * rows / at_once + _update(recipe, devices, strategy)) / (
+        machine.bandwidth_gb * 1e9 * BANDWIDTH)
+    computing = max(products + moved, LAUNCH_SECONDS * model.num_layers * math.ceil(rows / at_once))
+    talking = max(0.0, _talk(recipe, machine, devices, strategy, math.ceil(rows / at_once)) - HIDDEN * computing)
+    return Step(strategy, held, rows, computing + talking)
+
+
+def precision_on(recipe: Recipe, machine: Machine) -> str:
+    """The number format of a training there: where there is no bf16 it is float32, whatever was asked."""
+    return "float32" if "float32" in (machine.precision, recipe.train.precision) else "bf16"
+
+
+def peak_flops(recipe: Recipe, machine: Machine) -> float:
+    """FLOP/s of one device's peak in that format; float32 is TF32 where there is bf16, at half its speed."""
+    half = precision_on(recipe, machine) == "float32" and machine.precision == "bf16"
+    return machine.tflops * 1e12 / (2 if half else 1)
+
+
 def estimate_on(recipe: Recipe, machine: Machine, devices: int, prices: Prices) -> Estimate:
     """The recipe's tokens on `devices` devices. A step keeps its rows as long as there is one for each device."""
     model, tokens = recipe.model, recipe.tokens_per_step * recipe.train.max_steps
     wanted = recipe.train.micro_batch_size * recipe.train.accumulation
-    rows = max(1, math.ceil(wanted / devices))
-    strategy, held, at_once = _strategy(recipe, machine, devices, rows)
-    steps = math.ceil(tokens / (rows * devices * model.context_length))
-    own = rows * model.context_length  # tokens of a step, on one device
-    products = estimate.flops_per_token(model) * own / (machine.tflops * 1e12 * UTILISATION)
-    moved = (TRAFFIC * _kept(model, at_once) * rows / at_once + _update(recipe, devices, strategy)) / (
-        machine.bandwidth_gb * 1e9 * BANDWIDTH)
-    computing = max(products + moved, LAUNCH_SECONDS * model.num_layers * math.ceil(rows / at_once))
-    talking = max(0.0, _talk(recipe, machine, devices, strategy, math.ceil(rows / at_once)) - HIDDEN * computing)
-    training = steps * (computing + talking)
+    strategy, held, rows, took = step_on(recipe, machine, devices)
+    own = rows * model.context_length
+    training = math.ceil(tokens / (own * devices)) * took
     seconds = START_SECONDS + training
     hours = seconds / 3600 * devices
     kwh = (training / 3600 * devices * machine.watts * DRAW + hours * HOST_WATTS) / 1000
-    used = estimate.flops_per_token(model) * own / (machine.tflops * 1e12) / (computing + talking)
+    used = estimate.flops_per_token(model) * own / peak_flops(recipe, machine) / took
     return Estimate(devices, strategy, held / 1e9, rows, rows * devices / wanted if devices > wanted else 1.0, seconds,
                     hours * machine.price, kwh * prices.overhead.value, used)
 
@@ -80,7 +107,7 @@ def _strategy(recipe: Recipe, machine: Machine, devices: int, at_once: int) -> t
     for strategy in ("DDP" if devices > 1 else "one device", "FSDP"):
         rows = at_once
         while True:
-            held = _held(recipe, rows, devices if strategy == "FSDP" else 1)
+            held = _held(recipe, machine, rows, devices if strategy == "FSDP" else 1)
             if held <= room:
                 return strategy, held, rows
             if rows == 1:
@@ -91,21 +118,22 @@ def _strategy(recipe: Recipe, machine: Machine, devices: int, at_once: int) -> t
     return "does not fit", held, 1
 
 
-def _held(recipe: Recipe, rows: int, parts: int) -> float:
+def _held(recipe: Recipe, machine: Machine, rows: int, parts: int) -> float:
     """Bytes on one device; with FSDP the weights, gradients and optimizer are cut into `parts`, two blocks gathered."""
     found = estimate.training_memory_bytes(
         recipe.model, state_bytes_per_parameter=memory.state_bytes(recipe) / estimate.parameters(recipe.model),
-        micro_batch_size=rows, precision="bf16", device="cuda")
+        micro_batch_size=rows, precision=precision_on(recipe, machine), device="cuda")
     cut = found["weights"] + found["gradients"] + found["optimizer"]
     rest = found["activations"] + found["logits"] + 1e9  # the CUDA context and the libraries' buffers
     gathered = 2 * 4 * estimate.parameters(recipe.model) / recipe.model.num_layers if parts > 1 else 0
     return 1.1 * (cut / parts + gathered + rest)
 
 
-def _kept(model: ModelConfig, rows: int) -> float:
+def _kept(recipe: Recipe, machine: Machine, rows: int) -> float:
     """Bytes of activations and logits of one micro-batch; all logits come by, though few are held at one time."""
+    model = recipe.model
     found = estimate.training_memory_bytes(model, state_bytes_per_parameter=0, micro_batch_size=rows,
-                                           precision="bf16", device="cuda")
+                                           precision=precision_on(recipe, machine), device="cuda")
     return found["activations"] + 10.0 * rows * model.context_length * model.vocab_size
 
 

@@ -9,6 +9,7 @@ from engine.config import UserError
 from engine.model import SIZES, estimate
 from engine.optim import groups
 from engine.recipe import Recipe
+from engine.stages import share
 
 PROCESS_BYTES = 0.42 * 2**30  # Python with torch and Lightning, before the first tensor
 SAFETY = 0.92                 # of the memory that is there; the rest is for everything else that runs
@@ -24,11 +25,25 @@ class Remedy(NamedTuple):
 
 def peak(recipe: Recipe, precision: str, device: str = "cpu", *,
          process_bytes: float = PROCESS_BYTES) -> dict[str, int]:
-    """Bytes at the peak of training, by part; their sum is the estimate. `precision` is bf16 or float32."""
+    """Bytes at the peak of training, by part; their sum is the estimate. `precision` is bf16 or float32.
+
+    Processes that train together on processors share the machine's memory: those of this machine are added up. On GPUs
+    it is what one of them holds. FSDP cuts weights, gradients and optimizer over all processes.
+    """
+    train, size = recipe.train, estimate.parameters(recipe.model)
+    here = 1 if train.devices == "auto" else int(train.devices)
+    everywhere = here * train.nodes
+    rows, _ = share(train.micro_batch_size, train.accumulation, everywhere)
     parts = estimate.training_memory_bytes(
-        recipe.model, state_bytes_per_parameter=state_bytes(recipe) / estimate.parameters(recipe.model),
-        micro_batch_size=recipe.train.micro_batch_size, precision=precision, device=device)
-    return {**parts, "process": round(process_bytes)}
+        recipe.model, state_bytes_per_parameter=state_bytes(recipe) / size, micro_batch_size=rows,
+        precision=precision, device=device)
+    parts.pop("overhead")
+    parts["gradients"] = 4 * groups.trained(recipe.optim, recipe.model)
+    if train.strategy == "fsdp" and everywhere > 1:
+        parts |= {name: parts[name] // everywhere for name in ("weights", "gradients", "optimizer")}
+    parts["overhead"] = round(estimate.OVERHEAD * sum(parts.values()))
+    copies = here if device == "cpu" else 1
+    return {name: copies * count for name, count in {**parts, "process": round(process_bytes)}.items()}
 
 
 def state_bytes(recipe: Recipe) -> int:
@@ -58,7 +73,8 @@ def total(recipe: Recipe, precision: str, device: str = "cpu") -> int:
 def remedies(recipe: Recipe, precision: str, available_bytes: float, device: str = "cpu") -> list[Remedy]:
     """What would make it fit, the change that costs least first; where nothing alone does, what helps all the same."""
     room = available_bytes * SAFETY
-    tried = [*_smaller_micro_batch(recipe, precision, device, room), *_bf16(recipe, precision),
+    tried = [*_one_process(recipe, device),
+             *_smaller_micro_batch(recipe, precision, device, room), *_bf16(recipe, precision),
              *_shorter_context(recipe, precision, device, room), *_smaller_size(recipe, precision, device, room)]
     found = []
     for words, changes in tried:
@@ -70,6 +86,12 @@ def remedies(recipe: Recipe, precision: str, available_bytes: float, device: str
         if then < total(recipe, precision, device):
             found.append(Remedy(words, changes, then <= room))
     return [each for each in found if each.fits] or found
+
+
+def _one_process(recipe: Recipe, device: str) -> list[tuple[str, dict[str, Any]]]:
+    """Copies on one processor hold the model several times, and are no faster than its cores."""
+    alone = device != "cpu" or recipe.train.devices in ("auto", "1") or recipe.train.nodes > 1
+    return [] if alone else [("One process on all cores", {"train.devices": "auto"})]
 
 
 def _smaller_micro_batch(recipe: Recipe, precision: str, device: str, room: float) -> list[tuple[str, dict[str, Any]]]:

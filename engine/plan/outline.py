@@ -10,17 +10,19 @@ from typing import Any
 from engine import files
 from engine.config import UserError
 from engine.model import estimate
-from engine.plan import memory, prices, scaling
-from engine.plan.here import ASSUMED_FLOPS, Here, Measured, here, measured, precision_of, reached
+from engine.plan import machines, memory, prices, scaling, speed
+from engine.plan.here import Here, here, precision_of
+from engine.plan.measured import Measured, measured, near, start_seconds
 from engine.plan.memory import Remedy
-from engine.plan.prices import Prices
+from engine.plan.prices import Machine, Prices
 from engine.plan.scaling import Prediction, Seen
 from engine.recipe import Recipe
 from engine.workspace import Workspace
 
-START_SECONDS = 8.0        # until the first step, libraries loaded
+START_SECONDS = 4.0        # until the first step, libraries loaded, until any training was measured here
 DISK_BYTES = 300e6         # a second, for checkpoints, until one was measured
 FORWARD = 1 / 3            # of a training step, that looking without learning takes
+TOKEN_SECONDS = 2e-3       # of a sample, below which none is made
 MOST_FILES = 2000          # that are asked for their size while somebody types
 GIB = 2**30
 
@@ -68,6 +70,7 @@ class Plan:
     currency: str
     based_on: str
     measured: bool
+    pays: str                    # what `cost` is for: electricity, or rent
     prediction: Prediction | None
     remedies: list[Remedy] = field(default_factory=list)
     assumptions: list[tuple[str, str, str]] = field(default_factory=list)  # words, value, source
@@ -94,45 +97,65 @@ class Plan:
 
 
 def outline(recipe: Recipe, workspace: Workspace, *, figures: Prices | None = None, machine: Here | None = None,
-            seen: list[Seen] | None = None) -> Plan:
+            seen: list[Seen] | None = None, rent: Machine | None = None) -> Plan:
     """The plan of a recipe. Reads small files only: fit to be called while a person types.
 
+    `rent`: the price of `machine`, which then is `here.rented`: what is paid is its hours, and not electricity.
     `seen`: finished runs on the same text (`engine.runs.history.seen`), for the loss to expect.
     Raises UserError when the workspace's prices.yaml is wrong.
     """
-    figures, machine = figures or prices.load(workspace), machine or here()
+    figures, machine = figures or prices.load(workspace), machine or here(workspace)
     found = measured(workspace, recipe, machine)
     precision = precision_of(recipe, machine)
     size, tokens = estimate.parameters(recipe.model), recipe.tokens_per_step * recipe.train.max_steps
     flops = float(estimate.flops_per_token(recipe.model)) * tokens
     text = text_of(recipe, workspace)
     unique = text.unique or tokens
-    speed, words, source = _speed(recipe, workspace, machine, precision, figures)
-    seconds = _seconds(recipe, found, speed, text)
-    parts = memory.peak(recipe, precision, machine.device)
-    held = round(found.peak_gib * GIB) if found else sum(parts.values())
+    took, words, source = _step(recipe, workspace, machine, figures, found, rent)
+    seconds = _seconds(recipe, machine, found, took, machines.START_SECONDS if rent else
+                       start_seconds(workspace, machine) or START_SECONDS)
+    parts = memory.peak(_spread(recipe, machine, precision), precision, machine.device)
+    held = round(found.peak_gib * GIB) if found and found.peak_gib else sum(parts.values())
     copy = memory.copied(recipe, held, machine.device, machine.memory_bytes)
     held, parts = held + sum(copy.values()), {**parts, **copy}
-    watts, why_watts = _watts(machine, figures, found, held)
-    kwh = watts * sum(seconds.values()) / 3.6e6
+    watts, why_watts = _watts(recipe, machine, figures, found, held)
+    machines_at_it = 1 if found and found.watts else recipe.train.nodes  # a measurement is of all
+    kwh = watts * sum(seconds.values()) / 3.6e6 * machines_at_it
+    cost = figures.cost(kwh) if rent is None else (
+        sum(seconds.values()) / 3600 * rent.price * machine.gpus * recipe.train.nodes)
     ratio = text.bytes_per_token or scaling.bytes_per_token(recipe.model.vocab_size)
     prediction = scaling.predict(size, estimate.non_embedding_parameters(recipe.model), tokens, unique, ratio,
                                  seen or ())
     fits = not machine.memory_bytes or held <= memory.SAFETY * machine.memory_bytes
     assumed = [
-        (words, f"{speed / 1e9:,.0f} GFLOP/s", source),
+        (words, f"{speed.flops(recipe, machine) / took / 1e9:,.0f} GFLOP/s", source),
+        *_unknown(machine, figures),
         ("Power", f"{watts:.1f} W", why_watts),
-        ("Electricity", f"{figures.electricity.value:g} {figures.currency} a kWh", _told(figures.electricity)),
+        ("Electricity", f"{figures.electricity.value:g} {figures.currency} a kWh", _told(figures.electricity))
+        if rent is None else ("Rent", f"{machine.gpus} × {rent.price:g} {figures.currency} an hour",
+                              f"{rent.price_source}, {rent.date}"),
         ("Carbon", f"{figures.carbon.value:g} kg CO2e a kWh", _told(figures.carbon)),
         ("Overhead of the building", f"{figures.overhead.value:g}", _told(figures.overhead)),
         ("Text", *text.words),
         ("Bytes a token", f"{ratio:.2f}", "counted" if text.known else "a guess for English"),
     ]
     return Plan(size, tokens, unique, flops, parts, held, machine.memory_bytes, precision, seconds, watts, kwh,
-                figures.cost(kwh), figures.co2e_kg(kwh), figures.currency,
-                f"{found.steps} steps, in run {found.source}" if found else source, found is not None, prediction,
+                cost, figures.co2e_kg(kwh), figures.currency,
+                f"{found.steps} steps, in run {found.source}" if found else source, found is not None,
+                "electricity" if rent is None else "rent", prediction,
                 [] if fits else memory.remedies(
                     recipe, precision, machine.memory_bytes, machine.device), assumed)
+
+
+def _spread(recipe: Recipe, machine: Here, precision: str) -> Recipe:
+    """With the processes and the strategy that `auto` takes on several GPUs (`runs.spread`)."""
+    count = speed.shared(recipe, machine).here
+    if machine.device == "cpu" or count == 1:
+        return recipe
+    recipe = recipe.override(f"train.devices={count}")
+    fits = memory.total(recipe, precision, machine.device) <= memory.SAFETY * (machine.memory_bytes or float("inf"))
+    cut = recipe.train.strategy == "auto" and not fits and recipe.optim.kind != "adafactor"
+    return recipe.override("train.strategy=fsdp") if cut else recipe
 
 
 def text_of(recipe: Recipe, workspace: Workspace) -> Text:
@@ -179,37 +202,33 @@ def _made_from(recipe: Recipe, made_from: dict[str, Any], workspace: Workspace) 
             and files.read_json(dataset / files.MANIFEST)["made_from"].get("settings") == recipe.corpus.dump())
 
 
-def _speed(recipe: Recipe, workspace: Workspace, machine: Here, precision: str,
-           figures: Prices) -> tuple[float, str, str]:
-    """(FLOP/s of a training step, words, source): measured of this shape, of another, or assumed."""
-    found = measured(workspace, recipe, machine)
+def _step(recipe: Recipe, workspace: Workspace, machine: Here, figures: Prices,
+          found: Measured | None, rent: Machine | None) -> tuple[float, str, str]:
+    """(seconds of a step, words, source): measured of this shape, reckoned and held against another's, or reckoned."""
     if found:
-        return found.flops, "Speed of this very step", f"measured by {found.source}"
-    before = reached(workspace, recipe, machine)
+        return found.step_seconds, "Speed of this very step", f"measured by {found.source}"
+    reckoned, source = speed.step(recipe, machine, figures)
+    before = near(workspace, recipe, machine)
     if before:
-        return before[0], "Speed of a training step", f"what {before[1]}, of another shape, reached here"
-    if machine.device == "cuda":
-        words = set(machine.name.replace("NVIDIA", "").split())
-        known = [each for each in figures.machines if words & set(each.name.split()) - {"GB"}]
-        return (known[0].tflops if known else 100) * 1e12 * 0.35, "Speed of a training step", (
-            "35 % of the GPU's peak: an assumption; measure it")
-    return ASSUMED_FLOPS[precision] * machine.cores, "Speed of a training step", (
-        f"an assumption for {machine.cores:g} cores in {precision}; measure it")
+        return reckoned * before.factor, "Speed of a training step", (
+            f"reckoned, and corrected by what {before.source}, of another shape, took here")
+    return reckoned, "Speed of a training step", source if rent else f"{source}; measure it"
 
 
-def _seconds(recipe: Recipe, found: Measured | None, speed: float, text: Text) -> dict[str, float]:
+def _seconds(recipe: Recipe, machine: Here, found: Measured | None, step: float, start: float) -> dict[str, float]:
     """Where the time goes. Each look, sample and checkpoint is counted; curation and tokenization are not."""
-    train, size = recipe.train, estimate.parameters(recipe.model)
-    flops = float(estimate.flops_per_token(recipe.model))
-    step = found.step_seconds if found else flops * recipe.tokens_per_step / speed
-    look = found.look_seconds if found else FORWARD * step / train.accumulation
-    token = found.token_seconds if found else max(2e-3, 3 * flops / speed)
-    save = found.save_seconds if found else (4 * size + memory.state_bytes(recipe)) / DISK_BYTES
+    train, size, how = recipe.train, estimate.parameters(recipe.model), speed.shared(recipe, machine)
+    batches = -(-train.validation_batches * train.micro_batch_size // (how.rows * how.all))  # of each process
+    look = found.look_seconds if found else FORWARD * step / how.times
+    token = found.token_seconds if found else 0.0
+    token = token or max(TOKEN_SECONDS, 3 * float(estimate.flops_per_token(recipe.model)) * step / speed.flops(
+        recipe, machine))
+    save = (found.save_seconds if found else 0.0) or (4 * size + memory.state_bytes(recipe)) / DISK_BYTES
     looks = _times(train.max_steps, train.validate_every, train.checkpoint_every)
     saves = _times(train.max_steps, train.checkpoint_every)
     samples = _times(train.max_steps, train.sample_every) if train.sample_every else 0
-    return {"start": found.start_seconds if found else START_SECONDS, "steps": step * train.max_steps,
-            "looks": look * looks * train.validation_batches,
+    return {"start": (found.start_seconds if found else 0.0) or start, "steps": step * train.max_steps,
+            "looks": look * looks * batches,
             "samples": token * samples * train.sample_tokens * len(train.sample_prompts), "checkpoints": save * saves}
 
 
@@ -218,14 +237,28 @@ def _times(steps: int, *every: int) -> int:
     return len({step for each in every for step in range(each, steps + 1, each)} | {steps})
 
 
-def _watts(machine: Here, figures: Prices, found: Measured | None, held: float) -> tuple[float, str]:
+def _watts(recipe: Recipe, machine: Here, figures: Prices, found: Measured | None, held: float) -> tuple[float, str]:
     if found and found.watts:
         return found.watts, f"as counted by {found.source}"
-    entry = figures.processor(machine.name)
     if machine.device == "cuda":
-        return 300.0, "an assumption for a GPU; measure it"
+        device = figures.machine_of(machine.name, machine.memory_bytes)
+        most, name = (device.watts, device.name) if device else (speed.UNKNOWN.watts, "a GPU, an assumption")
+        count = speed.shared(recipe, machine).here
+        return count * (machines.DRAW * most + machines.HOST_WATTS), (
+            f"{machines.DRAW:.0%} of {most:g} W ({name}) and {machines.HOST_WATTS:g} W around it"
+            f"{f', {count} times' if count > 1 else ''}")
+    entry = figures.processor(machine.name)
     return machine.cores * entry.watts + held / GIB * figures.memory_watts.value, (
-        f"{machine.cores:g} cores at {entry.watts:g} W ({entry.source}, {entry.date}) and memory")
+        f"{machine.cores:g} cores at {entry.watts:g} W ({entry.source}, {entry.date}) and memory at "
+        f"{figures.memory_watts.value:g} W a GiB ({_told(figures.memory_watts)})")
+
+
+def _unknown(machine: Here, figures: Prices) -> list[tuple[str, str, str]]:
+    """What is said of a GPU that nothing is known of."""
+    if machine.device == "cpu" or figures.machine_of(machine.name, machine.memory_bytes):
+        return []
+    memory_of_it = "as its driver tells" if machine.memory_bytes else "nobody tells its memory (install the extra gpu)"
+    return [("GPU", machine.name, f"not in prices.yaml, so its speed and power are assumptions; {memory_of_it}")]
 
 
 def _told(figure: prices.Figure) -> str:

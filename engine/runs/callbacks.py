@@ -28,6 +28,7 @@ from engine.runs import checkpoint, strategy
 from engine.runs.checkpoint import Position
 from engine.runs.doctor import Doctor
 from engine.runs.energy import Meter
+from engine.runs.learned import Took
 from engine.runs.metrics import Metrics
 from engine.runs.saving import Saving
 from engine.stages.base import NotFinite, Stage
@@ -60,6 +61,7 @@ class Boundary(lightning.Callback):
         self.seen = position.step
         self.logged = -math.inf
         self.left = math.nan  # when training went on after the last boundary
+        self.took = Took(peak_gib(stage.device))
         # Lightning puts a handler of its own before the worker's, which would leave in mid-accumulation.
         self.handler = signal.getsignal(signal.SIGTERM)
 
@@ -75,6 +77,7 @@ class Boundary(lightning.Callback):
         if not self.begun:
             # What would fail at the first validation, such as memory, fails now.
             self.stage.validate(islice(self.data.val_dataloader(), 2))
+        self.took.begin()
         self._go_on()
 
     def on_train_batch_start(self, *_: Any, **__: Any) -> None:
@@ -167,7 +170,9 @@ class Boundary(lightning.Callback):
 
     def _measure(self, step: int) -> None:
         """The gauges' row, and what the doctor says to all rows since the one before."""
-        self.metrics.row(**self.meter.read(step, self.stage.tokens, self.metrics.speed))
+        row = self.meter.read(step, self.stage.tokens, self.metrics.speed)
+        self.took.drew(row["energy/watts"])
+        self.metrics.row(**row)
         self._consult()
 
     def _consult(self) -> None:
@@ -181,7 +186,9 @@ class Boundary(lightning.Callback):
 
     def _validate(self) -> float:
         stage, looked_at = self.stage, self.data.validation()
-        loss = stage.validate(self.data.val_dataloader())
+        at_once = stage.train_config.micro_batch_size * self.ranks.size * self.recipe.model.context_length
+        with self.took.of("look", -(-looked_at.num_tokens // at_once)):
+            loss = stage.validate(self.data.val_dataloader())
         bits = bits_per_byte(loss, looked_at.num_tokens, looked_at.num_bytes)
         self.metrics.row(**{"step": stage.steps, "time": time.time(), "tokens": stage.tokens, "val/loss": loss,
                             "val/perplexity": math.exp(min(loss, 700.0)), "val/bits_per_byte": bits,
@@ -197,8 +204,9 @@ class Boundary(lightning.Callback):
         for prompt in self.recipe.train.sample_prompts:
             ids = self.tokenizer.encode(prompt, add_special_tokens=False).ids or [end]
             dice = torch.Generator().manual_seed(self.recipe.seed)
-            made = generate(self.stage.model, torch.tensor([ids]), self.recipe.train.sample_tokens, generator=dice,
-                            end=end)
+            with self.took.of("token", self.recipe.train.sample_tokens):
+                made = generate(self.stage.model, torch.tensor([ids]), self.recipe.train.sample_tokens, generator=dice,
+                                end=end)
             self.worker.event("sample", step=self.stage.steps, prompt=prompt, text=self.tokenizer.decode(made))
 
     def _save(self, optimizer: torch.optim.Optimizer, val_loss: float | None, **how: bool) -> None:
@@ -206,10 +214,11 @@ class Boundary(lightning.Callback):
             self.saving.finish()
             if self.ranks.say(self.saving.step) == self.stage.steps:
                 return  # it need not be gathered again
-        model, optimizer = strategy.whole(self.stage, optimizer)
-        if self.ranks.first:
-            position = replace(self.position, step=self.stage.steps, tokens=self.stage.tokens)
-            self.saving.save(model, optimizer, position, val_loss, **how)
+        with self.took.of("save"):
+            model, optimizer = strategy.whole(self.stage, optimizer)
+            if self.ranks.first:
+                position = replace(self.position, step=self.stage.steps, tokens=self.stage.tokens)
+                self.saving.save(model, optimizer, position, val_loss, **how)
 
     def _stopped_while_paused(self) -> bool:
         """Sleep until a viewer wakes the run (False) or stops it (True)."""

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from engine.model.operators import Operators, use
+from engine.plan.measured import COMPILE_SECONDS, MOST_SAVED
 from engine.recipe import Recipe
 from engine.runs.checkpoint import Position
 from engine.stages.base import Stage
@@ -23,8 +24,6 @@ from engine.stages.base import Stage
 if TYPE_CHECKING:
     from engine.runs.worker import Worker
 
-MOST_SAVED = 0.2         # of a step, as far as was ever measured here
-COMPILE_SECONDS = 40.0   # before it was tried on this model
 WORTH_IT = 0.98          # of the time of a step without
 TRIES = 3                # of each, in turns; the median counts
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from engine.stages.base import Step
 
 WRITE_SECONDS = 0.4
+WARM = 3  # steps at the start that are slower, and say nothing of the later ones
 
 
 class Metrics:
@@ -22,7 +23,8 @@ class Metrics:
     Reading a loss waits for the device, so it is read when rows are written, not at each step.
     Tokens per second, and the share of the time spent waiting for batches, are means over the rows written together,
     and leave out what is not training. `fresh` holds the rows made since somebody emptied it, `owed` those that found
-    no room on the disk and are written before the next.
+    no room on the disk and are written before the next. `steps` and `seconds` add up what was trained and how long that
+    took, without the first few steps, whose sums are `warm_steps` and `warm_seconds`.
     """
 
     def __init__(self, run: Run, tokens: int) -> None:
@@ -30,6 +32,8 @@ class Metrics:
         self.speed = self.loss = math.nan  # of the last rows written
         self.fresh: list[dict[str, Any]] = []
         self.owed: list[dict[str, Any]] = []
+        self.steps = self.warm_steps = 0
+        self.seconds = self.warm_seconds = 0.0
         self._held: list[tuple[Step, float]] = []
         self._waited = 0.0
         self._tokens = tokens
@@ -55,6 +59,7 @@ class Metrics:
         norms = torch.stack([step.grad_norm for step in steps]).tolist()
         self._due = time.perf_counter()
         self.speed = (steps[-1].tokens - self._tokens) / max(1e-9, self._due - self._begun)
+        self._count(len(steps), self._due - self._begun)
         share = min(1.0, self._waited / max(1e-9, self._due - self._begun))
         rows: list[dict[str, Any]] = []
         for (step, moment), loss, norm in zip(self._held, losses, norms, strict=True):
@@ -67,6 +72,12 @@ class Metrics:
             self.loss = loss
         self._put(rows)
         return None
+
+    def _count(self, steps: int, seconds: float) -> None:
+        if self.warm_steps < WARM:
+            self.warm_steps, self.warm_seconds = self.warm_steps + steps, self.warm_seconds + seconds
+        else:
+            self.steps, self.seconds = self.steps + steps, self.seconds + seconds
 
     def go_on(self) -> None:
         """What took place since the last `write` was no training; count from now on."""

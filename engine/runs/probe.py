@@ -17,11 +17,13 @@ from safetensors.torch import save_file
 from engine import hardware
 from engine.model import estimate
 from engine.model.generate import generate
-from engine.plan import here, memory, prices
-from engine.plan.here import Measured
+from engine.plan import measured, memory, prices
+from engine.plan.here import here
+from engine.plan.measured import Measured
 from engine.recipe import Recipe
 from engine.runs.callbacks import Timing, peak_gib
 from engine.runs.checkpoint import Position
+from engine.runs.compiling import settle_compile
 from engine.runs.energy import Meter
 from engine.runs.trainer import built, fit, settle
 from engine.tokens.batches import Rows
@@ -52,7 +54,7 @@ class Random:
 
 def probe(worker: Worker, recipe: Recipe) -> Measured:
     """Train for up to 20 steps, keep nothing but the figures, in the workspace, for plans of the same shape."""
-    machine = here.here()
+    machine = here(worker.workspace)
     hardware.keep_freed_memory()
     short = recipe.override(f"train.max_steps={STEPS}")
     position = settle(worker, short, Position())
@@ -60,21 +62,23 @@ def probe(worker: Worker, recipe: Recipe) -> Measured:
                                  short.seed)
     meter = Meter(position.device, prices.load(worker.workspace))
     data = Random(short)
+    position = settle_compile(worker, recipe, position, stage, data.batch)  # as a run of so many steps will
     timing = Timing(worker, stage, data.batch, STEPS, SECONDS)
     fit(worker, short, position, stage, data, timing)
     row = meter.read(stage.steps, stage.tokens, float("nan"))
     step, look = timing.step_seconds, timing.look_seconds
-    measured = Measured(
+    found = Measured(
         step_seconds=step, look_seconds=look, token_seconds=_token_seconds(stage.model),
         save_seconds=_save_seconds(worker, stage.model, memory.state_bytes(short)),
         start_seconds=max(0.0, timing.warm_at - psutil.Process().create_time() - timing.WARM * step),
         peak_gib=peak_gib(stage.device), watts=row["energy/watts"],
         flops=estimate.flops_per_token(recipe.model) * recipe.tokens_per_step / step, steps=timing.counted,
         source=worker.run.name)
-    here.keep(worker.workspace, recipe, measured, machine)
-    worker.run.event("measured", **measured._asdict())
-    print(f"{measured.steps} steps measured: {step:.3g} s a step, {measured.peak_gib:.2f} GiB at the peak", flush=True)
-    return measured
+    alone = recipe.override("train.devices=1", "train.nodes=1", "train.strategy=auto")  # which is what was measured
+    measured.keep(worker.workspace, alone, found, machine, compiled=position.compiled)
+    worker.run.event("measured", **found._asdict())
+    print(f"{found.steps} steps measured: {step:.3g} s a step, {found.peak_gib:.2f} GiB at the peak", flush=True)
+    return found
 
 
 def _token_seconds(model: Any) -> float:

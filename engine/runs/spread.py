@@ -16,7 +16,7 @@ from engine.recipe import Recipe
 from engine.runs import cluster
 from engine.runs.cluster import Place
 from engine.runs.folder import Run
-from engine.stages import uneven
+from engine.stages import share, uneven
 
 WHOLE = ("adafactor",)  # optimizers whose update torch 2.13 cannot make on parts of a matrix
 TASK, END = "task", "end"  # what the first rank tells the others through the store
@@ -72,13 +72,6 @@ def spread(recipe: Recipe, device: str, gpu_bytes: tuple[int, ...] = (), place: 
     rows, times = share(train.micro_batch_size, train.accumulation, processes)
     strategy, how = _strategy(recipe, rows, processes, min(gpu_bytes, default=0))
     return Spread(strategy, devices, nodes, rows, times, f"{why}; {how}" if how else why)
-
-
-def share(micro_batch_size: int, accumulation: int, processes: int) -> tuple[int, int]:
-    """(rows at once, accumulation) of each process, whose product is its part of the step's rows."""
-    rows = micro_batch_size * accumulation // processes
-    times = next(times for times in range(1, rows + 1) if rows % times == 0 and rows // times <= micro_batch_size)
-    return rows // times, times
 
 
 def _strategy(recipe: Recipe, rows: int, processes: int, gpu_bytes: int) -> tuple[str, str]:

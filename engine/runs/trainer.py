@@ -24,8 +24,8 @@ from engine.model.operators import Operators
 from engine.plan import prices
 from engine.progress import Stopped
 from engine.recipe import Recipe
-from engine.runs import checkpoint, strategy
-from engine.runs.callbacks import Boundary
+from engine.runs import checkpoint, learned, strategy
+from engine.runs.callbacks import Boundary, peak_gib
 from engine.runs.checkpoint import Position
 from engine.runs.compiling import settle_compile
 from engine.runs.doctor import Doctor, not_finite
@@ -98,6 +98,8 @@ def train(worker: Worker, recipe: Recipe, tokens: Path, how: Spread | None = Non
     boundary = Boundary(worker, recipe, stage, data, tokens / "tokenizer.json", position, begun, meter, doctor)
     fit(worker, recipe, position, stage, data, boundary, how)
     ranks.wait()  # the last checkpoint is the first rank's to write
+    if ranks.first:
+        learned.keep(worker, recipe, tokens, boundary, peak_gib(stage.device))
     return checkpoint.best(run)
 
 

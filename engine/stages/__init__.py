@@ -116,3 +116,10 @@ def uneven(micro_batch_size: int, accumulation: int, processes: int) -> str:
     return (f"makes {processes} processes, which cannot share the {rows} rows of a step evenly (micro_batch_size "
             f"{micro_batch_size} times accumulation {accumulation}); take {fewer} of them, or a micro_batch_size that "
             f"is a multiple of {processes}")
+
+
+def share(micro_batch_size: int, accumulation: int, processes: int) -> tuple[int, int]:
+    """(rows at once, accumulation) of each process, whose product is its part of the step's rows."""
+    rows = max(1, micro_batch_size * accumulation // processes)
+    times = next(times for times in range(1, rows + 1) if rows % times == 0 and rows // times <= micro_batch_size)
+    return rows // times, times

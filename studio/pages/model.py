@@ -8,7 +8,8 @@ from panel.viewable import Viewable
 
 from engine import files, hardware
 from engine.model import estimate
-from engine.plan.here import here, measured, precision_of
+from engine.plan.here import here, precision_of
+from engine.plan.measured import measured
 from engine.plan.memory import copied, peak
 from studio import figures
 from studio.forms import Form
@@ -31,7 +32,7 @@ class Model(Page):
         self.facts, self.parts, self.fit, self.words = Text(), Text(), Text(), Text()
         self.areas, self.bytes = picture(height=210), picture(height=64)
         self._drawn: Any = None
-        self.machine = here()
+        self.machine = here(self.session.workspace)
         self.session.draft.param.watch(lambda *_: self._tell(), "version")
         self._tell()
         self._draw()
@@ -64,8 +65,8 @@ class Model(Page):
             self._data(estimate.parameters(config))])
         need, (all_of_it, free) = self._memory(), hardware.memory()
         held = measured(self.session.workspace, recipe, self.machine)
-        asked = held.peak_gib * GIB if held else sum(need.values())
-        said = (f"Training needs {asked / GIB:.2f} GiB, measured in run {held.source}" if held else
+        asked = held.peak_gib * GIB if held and held.peak_gib else sum(need.values())
+        said = (f"Training needs {asked / GIB:.2f} GiB, measured in run {held.source}" if held and held.peak_gib else
                 f"Training is estimated to need {asked / GIB:.2f} GiB, with its process")
         sentence = (f"{said}. This machine has {figures.byte_size(all_of_it)}, of which {figures.byte_size(free)} are "
                     "free.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 import sys
 
@@ -42,6 +44,9 @@ def test_help_lists_every_command_and_every_setting(capsys):
      "train.nodes is 2, and the studio starts processes on this machine alone; set train.launcher to torchrun"),
     (["run", "demo", "evaluate.text_of=nobody"], "evaluate.text_of is nobody, and there is no such run"),
     (["run", "demo", "jobs=[evaluate]", "from_run=nobody"], "from_run is nobody, and there is no such run"),
+    (["plan", "demo", "--machine", "B9000"], "There is no machine B9000 in prices.yaml; there are T4"),
+    (["plan", "demo", "--devices", "4"], "--devices counts those of --machine; name one"),
+    (["plan", "demo", "--machine", "H100", "--devices", "0"], "--devices is 0, must be from 1 to 1024"),
     (["train", "demo", "corpus.workers=banana"], "write a number of processes such as 2, local, local:2"),
 ])
 def test_a_mistake_is_one_line_on_stderr(workspace, capsys, line, sentence):
@@ -93,6 +98,40 @@ def test_records_that_could_not_be_read_are_named(workspace, capsys):
     assert "1 record could not be read" in said
     assert "a.jsonl line 5 is not JSON" in said
     assert "dataset:" in said
+
+
+def test_a_plan_says_what_a_recipe_takes_and_what_to_make_of_an_hour(workspace, capsys, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert main(["plan", "demo", "train.max_steps=2000", "--hours", "1"]) == 0
+    said = capsys.readouterr().out
+    for line in ("parameters", "tokens a parameter", "FLOPs", "peak memory", "time", "energy", "cost", "emissions",
+                 "validation loss", "compute-optimal", "Electricity", "With 1 h", "learning rate"):
+        assert line in said
+    assert "tokens              4.1M" in said  # 2,000 steps of 16 rows of 128
+    settings = next(line for line in said.splitlines() if line.strip().startswith("settings")).split(None, 1)[1]
+    assert main(["plan", "demo", *shlex.split(settings)]) == 0  # what it proposes can be typed
+    assert re.search(r"time +(0:59|1:00):\d\d: starting", capsys.readouterr().out)
+    assert not list(workspace.place("runs").iterdir())
+
+
+def test_a_plan_that_does_not_fit_names_the_settings_that_make_it_fit(workspace, capsys, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert main(["plan", "demo", "model={family: llama, size: 7b}"]) == 0
+    said = capsys.readouterr().out
+    assert "It won't fit" in said
+    remedy = next(line for line in said.splitlines() if line.strip().startswith("Size "))
+    assert main(["plan", "demo", *shlex.split(remedy.split(": ", 1)[1])]) == 0
+    assert "It won't fit" not in capsys.readouterr().out
+
+
+def test_a_plan_for_a_rented_machine_is_paid_in_rent_and_has_the_table(workspace, capsys):
+    assert main(["plan", "demo", "--machine", "H100", "--devices", "2", "--money", "5"]) == 0
+    said = capsys.readouterr().out
+    assert "demo on 2 × H100" in said
+    assert "USD for rent" in said
+    assert "With 5 USD for rent" in said
+    assert [line.split()[0] for line in said.splitlines()[-11:]] == ["1", "2", "4", "8", "16", "32", "64", "128", "256",
+                                                                     "512", "1,024"]
 
 
 def test_runs_of_an_empty_workspace(workspace, capsys):

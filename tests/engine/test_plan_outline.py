@@ -10,9 +10,10 @@ import pytest
 
 from engine.config import UserError
 from engine.model import estimate
-from engine.plan import here, machines, memory, prices
+from engine.plan import machines, measured, memory, prices, speed
 from engine.plan.dial import propose
-from engine.plan.here import Here, Measured
+from engine.plan.here import Here
+from engine.plan.measured import Measured
 from engine.plan.outline import outline
 from engine.recipe import Recipe
 
@@ -25,7 +26,7 @@ def test_a_plan_adds_up(workspace):
     tokens = recipe.train.max_steps * recipe.tokens_per_step
     assert (plan.tokens, plan.parameters) == (tokens, estimate.parameters(recipe.model))
     assert plan.flops == estimate.flops_per_token(recipe.model) * tokens
-    assert plan.seconds["steps"] == pytest.approx(plan.flops / (here.ASSUMED_FLOPS["float32"] * 4))
+    assert plan.seconds["steps"] == pytest.approx(recipe.train.max_steps * speed.step(recipe, MACHINE)[0])
     assert plan.kwh == pytest.approx(plan.watts * plan.wall_seconds / 3.6e6)
     assert plan.cost == pytest.approx(plan.kwh * prices.load().electricity.value)
     assert plan.memory_bytes == sum(plan.memory.values())
@@ -37,7 +38,7 @@ def test_a_plan_adds_up(workspace):
 def test_a_measurement_replaces_the_guess_for_exactly_this_recipe(workspace):
     recipe = Recipe.load("demo").override("train.max_steps=1000")
     found = Measured(0.5, 0.1, 0.002, 1.0, 6.0, 1.5, 40.0, 2e10, 17, "demo-measured")
-    here.keep(workspace, recipe, found, MACHINE)
+    measured.keep(workspace, recipe, found, MACHINE)
     plan = outline(recipe, workspace, machine=MACHINE)
     assert plan.measured
     assert (plan.memory_bytes, plan.watts) == (1.5 * 2**30 + memory.copy_bytes(recipe), 40.0)
@@ -48,7 +49,9 @@ def test_a_measurement_replaces_the_guess_for_exactly_this_recipe(workspace):
     other = outline(recipe.override("train.micro_batch_size=4"), workspace, machine=MACHINE)
     assert not other.measured
     assert "demo-measured, of another shape" in other.based_on
-    assert other.seconds["steps"] == pytest.approx(other.flops / 2e10)
+    slower = 0.5 / speed.step(recipe, MACHINE)[0]
+    assert other.seconds["steps"] == pytest.approx(
+        1000 * slower * speed.step(recipe.override("train.micro_batch_size=4"), MACHINE)[0])
     elsewhere = outline(recipe, workspace, machine=MACHINE._replace(name="another"))
     assert "assumption" in elsewhere.based_on
     (workspace.path / "measured.json").write_text("{broken")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from engine.plan import here
+from engine.plan import measured
+from engine.plan.here import here
 from engine.plan.outline import outline
 from engine.runs import create
 from engine.runs.worker import Worker
@@ -15,13 +16,13 @@ def test_a_few_real_steps_are_measured_without_any_text(world):
     run = create(recipe, world.workspace)
     assert not (run.path / "plan.json").exists()  # it trains nothing that could be held against one
     assert Worker(run).work() == "finished", run.status().error
-    measured = here.measured(world.workspace, recipe, here.here())
-    assert measured.source == run.name
-    assert 3 <= measured.steps <= 17  # as many as there is time for
-    assert min(measured[:8]) > 0
+    found = measured.measured(world.workspace, recipe, here(world.workspace))
+    assert found.source == run.name
+    assert 3 <= found.steps <= 17  # as many as there is time for
+    assert min(found[:8]) > 0
     after = outline(recipe, world.workspace)
     assert (before.measured, after.measured) == (False, True)
-    assert after.seconds["steps"] == 5000 * measured.step_seconds
-    assert f"{measured.steps} steps, in run {run.name}" in after.based_on
+    assert after.seconds["steps"] == 5000 * found.step_seconds
+    assert f"{found.steps} steps, in run {run.name}" in after.based_on
     assert not list(run.path.glob("*.safetensors"))
     assert run.checkpoints == []

@@ -19,7 +19,8 @@ from engine.corpus import STEPS, CorpusConfig, Source, profile
 from engine.corpus.pipeline import curate, preview
 from engine.corpus.presets import PRESETS
 from engine.model import ModelConfig, estimate
-from engine.plan import here
+from engine.plan import measured
+from engine.plan.here import here
 from engine.plan.outline import outline
 from engine.progress import silent
 from engine.tokens import TokensConfig
@@ -461,8 +462,8 @@ def test_the_memory_is_the_plan_s(session):
     assert f"need {plan.memory_bytes / 2**30:.2f} GiB" in page.fit.html
     bars = page.bytes.object.Rectangles.I
     assert bars["x1"].max() == plan.memory_bytes
-    here.keep(session.workspace, session.draft.settled, here.Measured(0.1, 0.03, 0.001, 0.1, 5.0, 0.7, 20.0, 1e10, 17,
-                                                                      "probed"), here.here())
+    found = measured.Measured(0.1, 0.03, 0.001, 0.1, 5.0, 0.7, 20.0, 1e10, 17, "probed")
+    measured.keep(session.workspace, session.draft.settled, found, here())
     page.shown()
     assert "needs 0.70 GiB, measured in run probed" in page.fit.html
 

@@ -8,8 +8,9 @@ import pytest
 from planted import plant
 
 from engine import files, runs
-from engine.plan import here, memory, prices
-from engine.plan.here import Here, Measured
+from engine.plan import measured, memory, prices
+from engine.plan.here import Here
+from engine.plan.measured import Measured
 from studio import run_account
 from studio.pages.stages import Train
 from studio.plan_card import PlanCard
@@ -20,7 +21,7 @@ MACHINE = Here("Test processor", "cpu", 2.0, 8 * 2.0**30, "float32")
 
 @pytest.fixture
 def plan(session, monkeypatch) -> PlanCard:
-    monkeypatch.setattr("studio.plan_card.here", lambda: MACHINE)
+    monkeypatch.setattr("studio.plan_card.here", lambda workspace: MACHINE)
     made = PlanCard(session)
     made.tick()
     return made
@@ -86,21 +87,57 @@ def test_prices_can_be_typed_and_a_wrong_one_is_refused_beside_its_field(plan, s
     assert prices.load(session.workspace).electricity.value == 0.5
 
 
+def test_watts_and_rent_can_be_typed_too(plan, session):
+    watts, cost = plan.plan.watts, plan.table.html
+    plan.money["core_watts"].value = "40"
+    plan.tick()
+    assert plan.plan.watts > watts
+    assert prices.load(session.workspace).processor(MACHINE.name).watts == 40
+    plan.kind.value = "T4"
+    assert plan.money["price"].value == f"{prices.load().machine('T4').price:g}"
+    plan.money["price"].value = "12"
+    plan.tick()
+    assert "12 USD an hour (set in the studio" in plan.table.html
+    assert plan.table.html != cost
+    plan.kind.value = "H100"
+    assert plan.money["price"].value == f"{prices.load().machine('H100').price:g}"
+    assert prices.load(session.workspace).machine("H100") == prices.load().machine("H100")
+
+
 def test_one_dial_proposes_and_one_button_takes_it(plan, session):
-    plan.hours.value = "1"
-    plan._propose()
-    plan._dialling.wait()
+    dial = plan.dial
+    dial.hours.value = "1"
+    dial.propose()
+    dial.working.wait()
     plan.tick()
-    assert "With 1 h" in plan.answer.html
-    assert plan.proposal.plan.wall_seconds == pytest.approx(3600, rel=0.05)
-    plan.answer.press("take")
+    assert "With 1 h" in dial.answer.html
+    assert dial.proposal.plan.wall_seconds == pytest.approx(3600, rel=0.05)
+    dial.answer.press("take")
     recipe = session.draft.recipe
-    assert recipe == plan.proposal.recipe
-    plan.hours.value, plan.budget.value = "0", "0"
-    plan._propose()
-    plan._dialling.wait()
+    assert recipe == dial.proposal.recipe
+    dial.hours.value, dial.budget.value = "0", "0"
+    dial.propose()
+    dial.working.wait()
     plan.tick()
-    assert "Say how many hours" in plan.answer.html
+    assert "Say how many hours" in dial.answer.html
+
+
+def test_the_dial_says_what_money_is_for_and_spends_it_on_a_rented_machine(plan):
+    dial = plan.dial
+    assert dial.budget.label == "Money for electricity (USD)"
+    assert not dial.devices.visible
+    dial.place.value = "A100 80 GB"
+    assert dial.budget.label == "Money for rent (USD)"
+    dial.hours.value, dial.budget.value, dial.devices.value = "", "5", "many"
+    dial.propose()
+    assert dial.devices.error_state
+    dial.devices.value = "2"
+    dial.propose()
+    dial.working.wait()
+    plan.tick()
+    assert "With 5 USD for rent on 2 × A100 80 GB" in dial.answer.html
+    assert "Rent" in dial.answer.html
+    assert dial.proposal.plan.cost == pytest.approx(5, rel=0.05)
 
 
 def test_measuring_starts_a_run_of_its_own_and_its_figures_replace_the_guess(plan, session, monkeypatch):
@@ -111,8 +148,8 @@ def test_measuring_starts_a_run_of_its_own_and_its_figures_replace_the_guess(pla
     assert runs.recipe_of(run).jobs == ("probe",)
     plan.tick()
     assert plan.measure.loading
-    here.keep(session.workspace, session.draft.recipe, Measured(0.1, 0.03, 0.001, 0.1, 5.0, 0.7, 20.0, 1e10, 17,
-                                                                run.name), MACHINE)
+    measured.keep(session.workspace, session.draft.recipe, Measured(0.1, 0.03, 0.001, 0.1, 5.0, 0.7, 20.0, 1e10, 17,
+                                                                    run.name), MACHINE)
     run.write_status(state="finished")
     plan.tick()
     assert not plan.measure.loading
@@ -124,7 +161,7 @@ def test_other_machines_are_labelled_estimated(plan):
     assert "Estimated: arithmetic from public figures" in plan.table.html
     assert "1,024" in plan.table.html
     plan.kind.value = "T4"
-    assert "T4: 65 TFLOP/s" in plan.table.html
+    assert "T4: 8.1 TFLOP/s in float32" in plan.table.html
 
 
 def test_the_train_page_shows_the_plan(session):
