@@ -124,9 +124,8 @@ class Run:
                                  and (not status.pid or _lives(status.pid)))
 
     def _beating(self, heartbeat: float) -> bool:
-        """Whether a worker on another machine shows life. At first sight the clocks tell; after that, since clocks
-        differ and jump, whether its heartbeat changes while this process looks on, three times as rarely as before at
-        the most: a folder that rsync copies every few minutes changes no more often."""
+        """Whether a worker on another machine shows life. At first sight clocks tell; after that, since they jump,
+        whether its heartbeat changes, three times as rarely as before at the most: rsync copies every few minutes."""
         now = time.monotonic()
         before, since, gap = _BEATS.get(self.path, (heartbeat, -math.inf, 0.0))
         if heartbeat != before:
