@@ -52,7 +52,8 @@ class ExportConfig(Config):
     precisions: tuple[Precision, ...] = setting(
         (), "Smaller forms that go into the bundle beside float32, each with its cost measured")
     gguf: tuple[Literal["f32", "f16", "q8_0", "q4_0"], ...] = setting(
-        (), "Files for llama.cpp that go into the bundle: the whole numbers, or rounded to 16, 8 or 4 bits")
+        (), "Files for llama.cpp that go into the bundle: the whole numbers, or rounded to 16, 8 or 4 bits, "
+            "behind the limits of float16, int8 and int4")
     adapter: str = setting("", "Folder of a LoRA adapter of this model, in PEFT's form, to export with it; empty takes "
                                "none", advanced=True)
     merge_adapter: bool = setting(False, "Whether the adapter is added to the weights for good; else the bundle keeps "

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from engine.inference.sampling import cut, draw, softmax
+from engine.inference.sampling import cut, draw, probability, softmax
 
 
 @pytest.mark.parametrize("temperature", [0.3, 0.8, 2.0])
@@ -38,3 +38,12 @@ def test_tokens_are_drawn_as_often_as_their_probability_says():
 def test_huge_logits_do_not_overflow():
     assert softmax(np.array([1e30, 0, -1e30], np.float32)).tolist() == [1, 0, 0]
     assert cut(np.array([80_000, 79_999], np.float32), temperature=0.01).tolist() == pytest.approx([1, 0])
+
+
+def test_the_share_of_one_token_is_that_of_all_and_leaves_the_logits_alone():
+    logits = np.random.default_rng(3).normal(0, 3, 50_000).astype(np.float32)
+    before, shares = logits.copy(), torch.from_numpy(logits).double().softmax(-1)
+    for token in (int(logits.argmax()), 0, int(logits.argmin())):
+        assert probability(logits, token) == pytest.approx(float(shares[token]), rel=1e-5)
+    assert np.array_equal(logits, before)
+    assert probability(np.array([1e30, 0, -1e30], np.float32), 0) == 1
