@@ -119,6 +119,17 @@ def test_a_batch_padded_on_the_right_goes_on(pair):
             assert np.abs(given[row, 0] - wanted).max() < 1e-4
 
 
+@pytest.mark.parametrize("pads", [0, 3])
+def test_one_text_goes_on_by_several_tokens_at_once(pair, pads):
+    theirs, path = pair
+    ids, mask = padded("", rows=1)
+    mask[0, :pads] = 0
+    client, wanted, past = Client(path), expected(theirs, ids, mask), []
+    for begun, end in ((0, 9), (9, 14), (14, 15), (15, 20)):
+        given, past = client.read(ids[:, begun:end], mask[:, :end], past)
+        assert np.abs(given - wanted[:, begun:end])[mask[:, begun:end] == 1].max() < 1e-4
+
+
 def test_positions_at_pads_mean_nothing(pair):
     """transformers gives 1 there, others 0."""
     theirs, path = pair
