@@ -18,7 +18,7 @@ import onnxruntime
 from engine.config import UserError
 
 PREFILL_TOKENS = 512            # of a prompt read at once
-ONE_CORE_BYTES = 16 << 20       # below it, handing work to a second core takes longer than the work
+ONE_CORE_BYTES = 15 << 20       # below it, handing work to a second core takes longer than the work, token by token
 
 
 def options_for(path: Path, threads: int = 0) -> onnxruntime.SessionOptions:
