@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -12,19 +12,22 @@ from engine.model.decoder import Cache, Decoder
 
 
 def generate(model: Decoder, input_ids: Tensor, max_new_tokens: int, temperature: float = 0.8, top_k: int = 0,
-             top_p: float = 1.0, generator: torch.Generator | None = None, end: int | None = None) -> list[int]:
+             top_p: float = 1.0, generator: torch.Generator | None = None, end: int | None = None,
+             agree: Callable[[int], int] | None = None) -> list[int]:
     """The tokens that follow `input_ids` (1, T): at most `max_new_tokens`, ending with `end` if that comes first.
 
     Temperature 0 takes the likeliest token each time; top-k and top-p as in `sample`. `generator` lives on the CPU
     whatever the model's device; without one every call differs, and torch's global one is left alone, so that
     samples drawn during training don't change it. When the context is full, the last half of it is read afresh
-    (positions start again from 0) and the text goes on; so is a prompt that is longer than the context.
+    (positions start again from 0) and the text goes on; so is a prompt that is longer than the context. Ranks that run
+    one model together `agree` on each token: given this one's, it returns the one that all take.
     """
-    return list(stream(model, input_ids, max_new_tokens, temperature, top_k, top_p, generator, end))
+    return list(stream(model, input_ids, max_new_tokens, temperature, top_k, top_p, generator, end, agree))
 
 
 def stream(model: Decoder, input_ids: Tensor, max_new_tokens: int, temperature: float = 0.8, top_k: int = 0,
-           top_p: float = 1.0, generator: torch.Generator | None = None, end: int | None = None) -> Iterator[int]:
+           top_p: float = 1.0, generator: torch.Generator | None = None, end: int | None = None,
+           agree: Callable[[int], int] | None = None) -> Iterator[int]:
     """`generate`, one token at a time."""
     if not input_ids.shape[1]:
         raise UserError("the prompt holds no token; write at least one word.")
@@ -38,6 +41,7 @@ def stream(model: Decoder, input_ids: Tensor, max_new_tokens: int, temperature: 
         if cache.length + unread.shape[1] > context:
             cache, unread = Cache(), text[:, -(context // 2):]
         token = sample(_read(model, unread, cache), temperature, top_k, top_p, generator)
+        token = agree(token) if agree else token
         yield token
         if token == end:
             return

@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import platform
+import shutil
 import time
+import uuid
 from dataclasses import asdict
 from pathlib import Path
 
@@ -28,33 +31,49 @@ __all__ = ["Run", "Status", "create", "enqueue", "find", "listing", "pause", "re
 
 
 def create(recipe: Recipe, workspace: Workspace | None = None) -> Run:
-    """A new run folder that asks for the recipe; nothing is started. The name gets a number if it is taken.
+    """A new run folder that asks for the recipe; nothing is started. The name gets a number if it is taken. The folder
+    is there in full or not at all, whatever happens meanwhile.
 
     Raises UserError for what is known to be impossible here, before there is a folder.
     """
     workspace = workspace or Workspace()
     require_possible(recipe, workspace)
-    root, name, number = workspace.place("runs"), slug(recipe.name), 1
+    root, name = workspace.place("runs"), slug(recipe.name)
     files.require_space(root, 64 << 20)
-    while True:
-        path = root / (name if number == 1 else f"{name}-{number}")
-        try:
-            path.mkdir()
-            break
-        except FileExistsError:
-            number += 1
-        except OSError as error:
-            raise files.unwritable(path, error) from error
-    run = Run(path)
-    (path / "requests").mkdir()
-    files.write(run.recipe_path, recipe.to_yaml())
-    files.write_json(path / "machine.json", {"studio": __version__, "python": platform.python_version(),
-                                             "system": platform.platform(), "host": platform.node(),
-                                             "seed": recipe.seed})
-    files.write_json(path / "status.json", asdict(Status(created=time.time(), host=platform.node())))
-    run.event("state", state="queued")
+    beside = root / f".{name}.{uuid.uuid4().hex[:8]}"
+    try:
+        (beside / "requests").mkdir(parents=True)
+        _write_first(Run(beside), recipe)
+        run = Run(_called(beside, name))
+    except OSError as error:
+        raise files.unwritable(root / name, error) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
     foretell(run, recipe, workspace)
     return run
+
+
+def _write_first(run: Run, recipe: Recipe) -> None:
+    """All that a run's folder holds before anything is started."""
+    files.write(run.recipe_path, recipe.to_yaml())
+    files.write_json(run.path / "machine.json", {"studio": __version__, "python": platform.python_version(),
+                                                 "system": platform.platform(), "host": platform.node(),
+                                                 "seed": recipe.seed})
+    files.write_json(run.path / "status.json", asdict(Status(created=time.time(), host=platform.node())))
+    run.event("state", state="queued")
+
+
+def _called(beside: Path, name: str) -> Path:
+    """The folder under its name, or, while there is something of that name, with the next number behind it."""
+    number = 1
+    while True:
+        path = beside.with_name(name if number == 1 else f"{name}-{number}")
+        try:
+            return beside.rename(path)  # takes the place of nothing but an empty folder
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            number += 1
 
 
 def start(recipe: Recipe, workspace: Workspace | None = None) -> Run:

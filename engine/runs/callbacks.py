@@ -32,7 +32,6 @@ from engine.runs.learned import Took
 from engine.runs.metrics import Metrics
 from engine.runs.saving import Saving
 from engine.stages.base import NotFinite, Stage
-from engine.stages.ranks import sharded
 from engine.tokens import tokenizer as bpe
 from engine.tokens.batches import TokenData
 from engine.tokens.shards import bits_per_byte
@@ -198,7 +197,8 @@ class Boundary(lightning.Callback):
         return loss
 
     def _sample(self) -> None:
-        if not self.ranks.first and not sharded(next(self.stage.model.parameters())):
+        cut = strategy.cut(self.stage)
+        if not self.ranks.first and not cut:
             return  # a model that is cut is run by all ranks, or by none
         end = bpe.end_of_text(self.tokenizer)
         for prompt in self.recipe.train.sample_prompts:
@@ -206,11 +206,11 @@ class Boundary(lightning.Callback):
             dice = torch.Generator().manual_seed(self.recipe.seed)
             with self.took.of("token", self.recipe.train.sample_tokens):
                 made = generate(self.stage.model, torch.tensor([ids]), self.recipe.train.sample_tokens, generator=dice,
-                                end=end)
+                                end=end, agree=self.ranks.say if cut else None)
             self.worker.event("sample", step=self.stage.steps, prompt=prompt, text=self.tokenizer.decode(made))
 
     def _save(self, optimizer: torch.optim.Optimizer, val_loss: float | None, **how: bool) -> None:
-        if sharded(next(self.stage.model.parameters())):
+        if strategy.cut(self.stage):
             self.saving.finish()
             if self.ranks.say(self.saving.step) == self.stage.steps:
                 return  # it need not be gathered again

@@ -19,7 +19,6 @@ from torch.optim import Optimizer
 
 from engine.model.decoder import Decoder
 from engine.stages.base import Stage
-from engine.stages.ranks import sharded
 
 if TYPE_CHECKING:
     from engine.runs.spread import Spread
@@ -49,6 +48,11 @@ def shard(stage: Stage) -> None:
     register_fsdp_forward_method(model, "hidden")
 
 
+def cut(stage: Stage) -> bool:
+    """Whether the model is cut among the ranks. After a look its weights are whole on each, and it is none the less."""
+    return isinstance(stage.model, FSDPModule)
+
+
 def forget(stage: Stage) -> None:
     """Let go of weights that were gathered to look with, where the model is cut: training may go on from others."""
     if isinstance(stage.model, FSDPModule):
@@ -72,7 +76,7 @@ def scatter(optimizer: Optimizer) -> None:
 def whole(stage: Stage, optimizer: Optimizer) -> tuple[Decoder, Optimizer]:
     """The model and its optimizer as one process would hold them. Where they are cut, all ranks call this together,
     and the first gets them, in main memory; those of the others mean nothing."""
-    if not sharded(next(stage.model.parameters())):
+    if not cut(stage):
         return stage.model, optimizer
     keep = stage.ranks.first
     weights = {name: _gathered(value, keep) for name, value in stage.model.state_dict().items()}

@@ -86,3 +86,13 @@ def test_prompts_too_long_and_empty():
     assert len(generate(model, tokens(1, 3 * CONTEXT), 4)) == 4
     with pytest.raises(UserError, match="prompt holds no token"):
         generate(model, tokens(1, 0), 4)
+
+
+def test_ranks_take_the_token_that_they_agree_on():
+    model, prompt = decoder("llama"), tokens(1, 5)
+    first = generate(model, prompt, 20, generator=torch.Generator().manual_seed(1))
+    said, own = iter(first), []
+    made = generate(model, prompt, 20, generator=torch.Generator().manual_seed(2),
+                    agree=lambda token: own.append(token) or next(said))
+    assert made == first
+    assert own != first, "left alone it would have taken others"

@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -140,6 +141,21 @@ def test_a_signal_stops_a_run_whose_disk_takes_no_request(world, monkeypatch):
     assert worker.work() == "stopped"
     assert not run.status().job, "at once, and not when the job would look for requests"
     assert not run.requested("stop"), "nothing is left that would stop the run when it is started again"
+
+
+def test_a_run_is_made_in_full_or_not_at_all(workspace, monkeypatch):
+    def dies(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "event", dies)  # the last that is written
+        with pytest.raises(KeyboardInterrupt):
+            runs.create(Recipe().override("name=one"), workspace)
+    assert list(workspace.place("runs").iterdir()) == []
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: runs.create(Recipe().override("name=one"), workspace), range(8)))
+    assert {run.name for run in made} == {"one", *(f"one-{number}" for number in range(2, 9))}
+    assert {run.status().state for run in made} == {"queued"}
 
 
 def test_names_are_safe_and_never_taken_twice(run, workspace):

@@ -323,8 +323,9 @@ def test_a_killed_sweep_of_real_trainings_at_once_loses_and_doubles_nothing(work
 
     found = sweeps.trials(run)
     assert [trial.number for trial in found] == list(range(8))
-    assert sorted(trial.run for trial in found) == sorted(
-        each.name for each in runs.listing(workspace) if each != run), "a run for each trial, and none besides"
+    assert [trial.run for trial in found] == [f"real-{number:02d}" for number in range(1, 9)]
+    assert sorted(path.name for path in workspace.place("runs").iterdir() if not path.name.startswith(".")) == [
+        "real", *(trial.run for trial in found)], "a run for each trial, and none besides"
     ended = [row["trial"] for row in run.rows("trials")[0] if "state" in row]
     assert sorted(ended) == list(range(8)), "each came to its end once"
     for trial in found:
