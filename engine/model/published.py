@@ -13,7 +13,7 @@ from engine.model import SIZES, ModelConfig
 from engine.model.around import agreed
 from engine.model.differences import how_it_differs
 from engine.model.rope import yarn_attention
-from engine.model.special import IDS, Special, special, text_of
+from engine.model.special import IDS, Special, added, special, text_of
 
 CLASSES = {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM", "gpt2": "GPT2LMHeadModel"}
 """The class of transformers that each family is."""
@@ -218,20 +218,16 @@ def _nearest(layers: int, width: int) -> str:
 def sidecars(config: ModelConfig, tokenizer: Path) -> dict[str, str]:
     """tokenizer.json and the small files beside it, name -> text, as transformers' AutoTokenizer wants them.
 
-    Files that stand beside the tokenizer already (a chat template may be in them) are taken over; where they put other
-    tokens around texts than the tokenizer itself, it is changed to do the same.
+    Files that stand beside the tokenizer already (a chat template may be in them) are taken over.
     """
     made, template = {"tokenizer.json": tokenizer.read_text(encoding="utf-8")}, tokenizer.with_name(TEMPLATE)
-    values = files.read_json(tokenizer)
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": config.context_length,
                 "clean_up_tokenization_spaces": False}
     known = _beside(tokenizer, "tokenizer_config.json")
     if not (known and tokenizer.with_name("config.json").exists()):     # where its maker says what has which name
         settings |= _names(tokenizer, special(tokenizer, config.vocab_size))
     settings |= {name: text_of(value) if name in NAMED else value for name, value in known.items()}
-    whole, settings = agreed(values, settings)
-    if whole is not values:
-        made["tokenizer.json"] = json.dumps(whole, ensure_ascii=False) + "\n"
+    settings = agreed(_beside(tokenizer, tokenizer.name), settings)
     tokens = {name: settings[name] for name in NAMED if isinstance(settings.get(name), str)}
     tokens |= _beside(tokenizer, "special_tokens_map.json")
     for name, value in (("tokenizer_config.json", settings), ("special_tokens_map.json", tokens)):
@@ -249,10 +245,9 @@ def _beside(tokenizer: Path, name: str) -> dict[str, Any]:
 
 def _names(tokenizer: Path, stated: Special) -> dict[str, str]:
     """How the tokenizer writes the tokens that begin and end texts."""
-    added = files.read_json(tokenizer).get("added_tokens") or []
-    written = {token.get("id"): token.get("content") for token in added}
-    found = {"bos_token": written.get(stated.begin), "eos_token": written.get(next(iter(stated.ends), None))}
-    return {name: text for name, text in found.items() if isinstance(text, str)}
+    written = {token["id"]: token["content"] for token in added(tokenizer)}
+    ids = {"bos_token": stated.begin, "eos_token": next(iter(stated.ends), None)}
+    return {name: written[number] for name, number in ids.items() if number in written}
 
 
 SCORES = "ForSequenceClassification"

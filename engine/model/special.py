@@ -84,11 +84,16 @@ def end_of(tokenizer: Path) -> tuple[str, int] | None:
 
     It is the one that tokenizer_config.json beside it calls so, or else the first of ENDS.
     """
-    values = files.read_json(tokenizer)
-    added = values.get("added_tokens") if isinstance(values, dict) else None
-    known = {token.get("content"): token.get("id") for token in added or [] if token.get("special")}
+    known = {token["content"]: token["id"] for token in added(tokenizer) if token.get("special")}
     called = text_of(_read(tokenizer.with_name("tokenizer_config.json")).get("eos_token"))
-    return next(((name, known[name]) for name in (called, *ENDS) if name in known), None)
+    return next(((name, known[name]) for name in (called, *ENDS) if isinstance(name, str) and name in known), None)
+
+
+def added(tokenizer: Path) -> list[dict[str, Any]]:
+    """The tokens of a tokenizer.json that are never split: content, id, special and more."""
+    listed = _read(tokenizer).get("added_tokens")
+    return [token for token in (listed if isinstance(listed, list) else []) if isinstance(token, dict)
+            and isinstance(token.get("content"), str) and isinstance(token.get("id"), int)]
 
 
 def text_of(token: Any) -> Any:

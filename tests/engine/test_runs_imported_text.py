@@ -117,6 +117,9 @@ def test_the_files_say_what_their_maker_said(three):
     told = {name: genai["search"].get(name) for name in ("temperature", "top_p", "repetition_penalty")}
     assert told == {"temperature": generation.get("temperature", 1.0), "top_p": generation.get("top_p", 1.0),
                     "repetition_penalty": generation.get("repetition_penalty")}
+    begins = transformers.AutoTokenizer.from_pretrained(folder)("a")["input_ids"][0] == generation["bos_token_id"]
+    words = files.read_json(bundle / "tokenizer_config.json")
+    assert words.get("add_bos_token", False) == begins, "transformers.js goes by it"
     before, after = (transformers.AutoTokenizer.from_pretrained(each) for each in (folder, bundle))
     assert [getattr(after, name) for name in NAMES] == [getattr(before, name) for name in NAMES]
     assert after.chat_template == before.chat_template

@@ -55,7 +55,7 @@ FORMS = {
         {"bos_token": {"__type": "AddedToken", "content": "<s>", "lstrip": False, "normalized": False, "rstrip": False,
                        "single_word": False}, "eos_token": "</s>", "unk_token": "<unk>", "chat_template": INST},
         begins=True),
-    "llama-of-deepseek": lambda: Form(      # only tokenizer_config.json says that texts begin with a token
+    "llama-of-deepseek": lambda: Form(      # tokenizer_config.json says what tokenizer.json does not do
         transformers.LlamaConfig(**SHAPE, bos_token_id=0, eos_token_id=1), ["<|begin|>", "<|end|>"], 1,
         {"bos_token_id": 0, "eos_token_id": 1, "do_sample": True, "temperature": 0.6, "top_p": 0.95},
         {"bos_token": "<|begin|>", "eos_token": "<|end|>", "add_bos_token": True, "add_eos_token": False}),
