@@ -78,7 +78,9 @@ def main(folder: Path, packages: Path, names: list[str]) -> None:
             for file, ours in wanted["files"].items():
                 given = [name, KINDS[file], wanted["prompt"], len(ours["new"])]
                 try:
-                    verdict.tell(name, file, page.evaluate("given => greedy(...given)", given), ours["text"])
+                    verdict.tell(name, file, page.evaluate("given => greedy(...given, false)", given), ours["text"])
+                    verdict.tell(name, file, page.evaluate("given => greedy(...given, true)", given),
+                                 ours["ended_text"], ", to its end")
                     rows = page.evaluate("given => logits(...given)", [name, KINDS[file], wanted["read"]])
                     verdict.near(name, file, rows, ours["logits"])
                 except Error as error:

@@ -30,21 +30,27 @@ class Verdict:
     failed = False
 
     def tell(self, name: str, file: str, new: Sequence[Any], wanted: Sequence[Any], more: str = "") -> None:
-        """Greedy tokens, or greedy text."""
+        """Greedy tokens, or greedy text: as many as are wanted."""
         equal = next((i for i, pair in enumerate(zip(new, wanted, strict=False)) if pair[0] != pair[1]),
                      min(len(new), len(wanted)))
         unit = "characters" if isinstance(wanted, str) else "greedy tokens"
-        print(f"{name:16} {file:22} {equal} of {len(wanted)} {unit} equal{more}", flush=True)
-        self.failed |= equal < len(wanted) and file in EXACT
+        further = f", {len(new) - len(wanted)} too many" if len(new) > len(wanted) else ""
+        print(f"{name:18} {file:22} {equal} of {len(wanted)} {unit} equal{more}{further}", flush=True)
+        self.failed |= (equal < len(wanted) or bool(further)) and file in EXACT
+
+    def same(self, name: str, what: str, ids: Sequence[int], wanted: Sequence[int]) -> None:
+        """Tokens of a prompt."""
+        if list(ids) != list(wanted):
+            self.wrong(name, what, f"is cut into {list(ids)}, and should be {list(wanted)}")
 
     def near(self, name: str, file: str, logits: Sequence[Sequence[float]], wanted: Sequence[Sequence[float]]) -> None:
         """Logits at the same places, in the client and in our own runtime."""
         found = sum(map(divergence, wanted, logits)) / len(wanted)
-        print(f"{name:16} {file:22} KL divergence {found:.1e} at {len(wanted)} places", flush=True)
+        print(f"{name:18} {file:22} KL divergence {found:.1e} at {len(wanted)} places", flush=True)
         self.failed |= not (len(logits) == len(wanted) and found < CLOSE)
 
     def wrong(self, name: str, file: str, sentence: str) -> None:
-        print(f"{name:16} {file:22} {sentence}", flush=True)
+        print(f"{name:18} {file:22} {sentence}", flush=True)
         self.failed = True
 
     def end(self) -> None:

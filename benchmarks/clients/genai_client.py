@@ -29,7 +29,10 @@ for name, wanted in asked(folder, sys.argv[2:]):
         while not generator.is_done() and len(new) < len(text["new"]):
             generator.generate_next_token()
             new.append(int(generator.get_next_tokens()[0]))
-        verdict.tell(name, file, new, text["new"])
+        verdict.tell(name, file, new, text["ended"], ", to its end")
+        cut = genai.Tokenizer(model)
+        cut.update_options(add_special_tokens="true")   # by itself it puts nothing around a text
+        verdict.same(name, "the prompt", cut.encode(wanted["prompt"]).tolist(), wanted["ids"])
         generator = genai.Generator(model, settings)
         generator.append_tokens(np.array(wanted["read_ids"], np.int32))
         verdict.near(name, file, generator.get_logits()[:, -1].tolist(), text["logits"][-1:])

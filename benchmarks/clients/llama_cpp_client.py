@@ -4,8 +4,8 @@
     VENV_WITH_LLAMA_CPP/bin/python benchmarks/clients/llama_cpp_client.py FOLDER [MODEL ...]
 
 FOLDER is what `make_gguf.py` made. Exits with 1 unless the files of whole numbers write every token as we do, and all
-files cut every text as we do and have logits within MOST of ours. llama.cpp rounds activations too where weights are
-rounded, so that the equal tokens of those files are told and not asked for.
+files end at the tokens that we end at, cut every text as we do and have logits within MOST of ours. llama.cpp rounds
+activations too where weights are rounded, so that the equal tokens of those files are told and not asked for.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from checks import asked
-from llama_cpp import Llama
+from llama_cpp import Llama, llama_vocab_is_eog
 
 # The logits spread over 8 from the smallest to the largest. GPT-2's are within 2e-3: GELU is a table of 16-bit numbers.
 MOST = {"F32": 5e-3, "F16": 2e-2, "Q8_0": 0.3, "Q4_0": 0.3}
@@ -37,6 +37,9 @@ for name, wanted in asked(folder, sys.argv[2:]):
             alike += same
             if not same:
                 print(f"  {text!r}: {model.tokenize(raw, add_bos=False, special=True)}, ours {bare}")
+        ends = [token for token in range(model.n_vocab()) if llama_vocab_is_eog(model._model.vocab, token)]
+        if ends != sorted(wanted["ends"]):
+            print(f"  it ends at {ends}, and should at {wanted['ends']}")
         model.eval(wanted["ids"])
         scores = logits[f"{name}/{path}"]
         apart = float(np.abs(model.scores[:len(wanted["ids"])] - scores).max())
@@ -47,5 +50,6 @@ for name, wanted in asked(folder, sys.argv[2:]):
         equal = next((i for i, pair in enumerate(zip(new, ours, strict=True)) if pair[0] != pair[1]), len(ours))
         print(f"{name:17} {kind:6} {wanted['pattern']:10} {apart:17.1e} {equal:7} of {len(ours)} "
               f"{alike:10} of {len(wanted['texts'])}", flush=True)
+        failed |= ends != sorted(wanted["ends"])
         failed |= alike < len(wanted["texts"]) or apart > MOST[kind] or (kind == "F32" and equal < len(ours))
 sys.exit(failed)

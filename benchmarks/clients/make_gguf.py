@@ -18,6 +18,7 @@ import torch
 from make import GENEROUS, NEW_TOKENS, PROMPT, TEXT
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
+from engine import files
 from engine.config import read
 from engine.export import ExportConfig
 from engine.export.bundle import export
@@ -43,6 +44,9 @@ FORMS: dict[str, tuple[dict, str]] = {
     "gpt2": ({"family": "gpt2", "num_kv_heads": 4}, "gpt-2"),
     "gpt2-untied": ({"family": "gpt2", "num_kv_heads": 4, "tied_embeddings": False, "intermediate_size": 160}, "gpt-2"),
 }
+ENDS = {"llama3": [0, 3, 2]}
+"""What ends a text, a message and a turn, as Llama 3's makers state it; llama.cpp knows the turn's end by no name."""
+
 MORE = ["in 1999 and 2024 it's 12345 to 67890, I'LL say; they'VE 3.14159 of x²+½", "été señor straße ÅÄÖ naïve",
         "def f(x):\n    return x\n\n\n\tif y == 2:  # a\r\n", "古い家は川のそばに", "дом у реки был старый"] * 8
 TEXTS = [PROMPT, *MORE[:5], "", " ", "   three  spaces   ", "tab\tand\n\nlines \n end\n", "1234567890 12 3 ٣٤ Ⅷ",
@@ -60,7 +64,7 @@ def tokenizer(pattern: str, path: Path) -> None:
           pre_tokenizers.Split(Regex(cut), "isolated") for cut in cuts),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     made.decoder = decoders.ByteLevel()
-    special = ["<|endoftext|>"] + (["<|begin_of_text|>"] if pattern == "llama-bpe" else [])
+    special = ["<|endoftext|>", *(["<|begin_of_text|>", "<turn>", "<|eom_id|>"] if pattern == "llama-bpe" else [])]
     made.train_from_iterator(TEXT + MORE, trainers.BpeTrainer(
         vocab_size=400, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False))
@@ -84,6 +88,10 @@ def checkpoint(folder: Path, form: str) -> Path:
         for name, parameter in model.named_parameters():
             parameter.normal_(1.0 if "norm" in name and name.endswith("weight") else 0.0, 0.15, generator=dice)
     save(model, folder, path)
+    if form in ENDS:
+        for name in ("config.json", "generation_config.json"):
+            files.write_json(folder / name, {**files.read_json(folder / name), "bos_token_id": 1,
+                                             "eos_token_id": ENDS[form]})
     return folder
 
 
@@ -110,7 +118,8 @@ def main(folder: Path) -> None:
         assert not verdict["gguf"]["refused"], verdict["gguf"]["refused"]
         cut = Tokenizer.from_file(str(out / "tokenizer.json"))
         ids = cut.encode(PROMPT, add_special_tokens=False).ids
-        wanted = expected[form] = {"pattern": FORMS[form][1], "ids": ids, "new": {}, "texts": [
+        ends = ENDS.get(form, [0])
+        wanted = expected[form] = {"pattern": FORMS[form][1], "ids": ids, "ends": ends, "new": {}, "texts": [
             (text, cut.encode(text, add_special_tokens=False).ids, cut.encode(text).ids) for text in TEXTS]}
         for kind, path in verdict["gguf"]["files"].items():
             model = rounded(load(out).eval(), kind)

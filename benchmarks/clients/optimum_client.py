@@ -29,9 +29,16 @@ for name, wanted in asked(folder, sys.argv[2:]):
         mask = torch.ones_like(padded)
         mask[0, :3] = 0
         left = model.generate(padded, attention_mask=mask, **settings)[0, padded.shape[1]:].tolist()
+        verdict.same(name, "the prompt", ids[0].tolist(), wanted["ids"])
+        ended = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=len(text["new"]),
+                               do_sample=False)[0, ids.shape[1]:].tolist()
+        verdict.tell(name, file, ended, text["ended"], ", to its end")
         verdict.tell(name, file, alone, text["new"])
         verdict.tell(name, file, left, text["new"], ", padded on the left")
         read = torch.tensor([wanted["read_ids"]])
         logits = model(input_ids=read, attention_mask=torch.ones_like(read)).logits[0]
         verdict.near(name, file, logits.tolist(), text["logits"])
+    if "chat" in wanted:
+        chat = tokenizer.apply_chat_template(wanted["chat"]["messages"], add_generation_prompt=True)
+        verdict.same(name, "the chat", chat, wanted["chat"]["ids"])
 verdict.end()

@@ -24,4 +24,11 @@ for name, wanted in asked(folder, sys.argv[2:]):
         out = model.generate(**given, max_new_tokens=len(text["new"]), do_sample=False, eos_token_id=None,
                              pad_token_id=0)
         verdict.tell(name, "model.safetensors", out[0, given["input_ids"].shape[1]:].tolist(), text["new"], more)
+    given = tokenizer(wanted["prompt"], return_tensors="pt")
+    verdict.same(name, "the prompt", given["input_ids"][0].tolist(), wanted["ids"])
+    out = model.generate(**given, max_new_tokens=len(text["new"]), do_sample=False)[0, given["input_ids"].shape[1]:]
+    verdict.tell(name, "model.safetensors", out.tolist(), text["ended"], ", to its end")
+    if "chat" in wanted:
+        chat = tokenizer.apply_chat_template(wanted["chat"]["messages"], add_generation_prompt=True, return_dict=True)
+        verdict.same(name, "the chat", chat["input_ids"], wanted["chat"]["ids"])
 verdict.end()

@@ -35,20 +35,32 @@ for (const [name, wanted] of Object.entries(expected)) {
     if (!ours) continue
     try {
       const write = await pipeline("text-generation", name, { dtype, device: "cpu" })
-      const out = await write(wanted.prompt, { max_new_tokens: ours.new.length, do_sample: false, eos_token_id: null,
-                                               return_full_text: false })
-      const text = out[0].generated_text
-      let same = 0
-      while (same < Math.min(text.length, ours.text.length) && text[same] === ours.text[same]) same++
-      console.log(`${name.padEnd(16)} ${(file + ".onnx").padEnd(22)} ${same} of ${ours.text.length} characters equal`)
-      if (text !== ours.text && EXACT.includes(dtype)) process.exitCode = 1
+      const settings = { max_new_tokens: ours.new.length, do_sample: false, return_full_text: false }
+      for (const [more, expected, given] of [["", ours.text, { ...settings, eos_token_id: null }],
+                                             [", to its end", ours.ended_text, settings]]) {
+        const text = (await write(wanted.prompt, given))[0].generated_text
+        let same = 0
+        while (same < Math.min(text.length, expected.length) && text[same] === expected[same]) same++
+        console.log(`${name.padEnd(18)} ${(file + ".onnx").padEnd(22)} ${same} of ${expected.length} characters ` +
+                    `equal${more}`)
+        if (text !== expected && EXACT.includes(dtype)) process.exitCode = 1
+      }
+      if (wanted.chat) {
+        const chat = write.tokenizer.apply_chat_template(wanted.chat.messages, { add_generation_prompt: true,
+                                                                                return_tensor: false })
+        const ids = Array.isArray(chat) ? chat : chat.input_ids
+        if (String(ids.flat()) !== String(wanted.chat.ids)) {
+          console.log(`${name.padEnd(18)} the chat is cut into ${ids}, and should be ${wanted.chat.ids}`)
+          process.exitCode = 1
+        }
+      }
       const { logits } = await write.model(write.tokenizer(wanted.read, { add_special_tokens: false }))
       const apart = mean(logits.tolist()[0].map((row, place) => divergence(ours.logits[place], row)))
-      console.log(`${name.padEnd(16)} ${(file + ".onnx").padEnd(22)} KL divergence ${apart.toExponential(1)} at ` +
+      console.log(`${name.padEnd(18)} ${(file + ".onnx").padEnd(22)} KL divergence ${apart.toExponential(1)} at ` +
                   `${ours.logits.length} places`)
       if (!(apart < CLOSE)) process.exitCode = 1
     } catch (error) {
-      console.log(`${name.padEnd(16)} ${(file + ".onnx").padEnd(22)} ${String(error).slice(0, 200)}`)
+      console.log(`${name.padEnd(18)} ${(file + ".onnx").padEnd(22)} ${String(error).slice(0, 200)}`)
       process.exitCode = 1
     }
   }

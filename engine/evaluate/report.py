@@ -17,6 +17,7 @@ from engine.evaluate.loss import PASSAGE_TOKENS, Measured, measure
 from engine.model.decoder import Decoder
 from engine.model.generate import generate
 from engine.model.pretrained import load
+from engine.model.special import special
 from engine.progress import Progress, silent
 from engine.tokens import tokenizer as bpe
 from engine.tokens.shards import Shards
@@ -47,10 +48,11 @@ def evaluate(checkpoint: Path, tokens: Path, config: EvaluateConfig, progress: P
     of = measuring + len(config.prompts) * config.sample_tokens
     measured = measure(model, shards, config.max_tokens,
                        progress=lambda done, _, message="": progress(done, of, message))
-    samples = []
+    own = checkpoint / "tokenizer.json"
+    samples, speaks = [], own if own.exists() else tokens / "tokenizer.json"
     for i, prompt in enumerate(config.prompts):
         progress(measuring + i * config.sample_tokens, of, "writing samples")
-        samples.append({"prompt": prompt, "text": _continue(model, tokenizer, prompt, config, seed + i)})
+        samples.append({"prompt": prompt, "text": _continue(model, speaks, prompt, config, seed + i)})
     progress(of, of, "")
     return {
         "text": files.read_json(tokens / files.MANIFEST)["made_from"]["dataset"],
@@ -72,11 +74,12 @@ def _require_same_tokenizer(checkpoint: Path, tokens: Path, tokenizer: Tokenizer
                         "tokens that it was trained on.", where="tokens")
 
 
-def _continue(model: Decoder, tokenizer: Tokenizer, prompt: str, config: EvaluateConfig, seed: int) -> str:
-    """The text that the model adds to the prompt."""
-    end = bpe.end_of_text(tokenizer)
-    ids = tokenizer.encode(prompt, add_special_tokens=False).ids or [end]
-    made = generate(model, torch.tensor([ids]), config.sample_tokens, config.temperature, end=end,
+def _continue(model: Decoder, path: Path, prompt: str, config: EvaluateConfig, seed: int) -> str:
+    """The text that the model adds to the prompt; its tokenizer.json is at `path`."""
+    tokenizer, known = bpe.load(path), special(path, model.config.vocab_size)
+    begin = bpe.end_of_text(tokenizer) if known.begin is None else known.begin
+    ids = tokenizer.encode(prompt).ids or [begin]
+    made = generate(model, torch.tensor([ids]), config.sample_tokens, config.temperature, end=known.ends,
                     generator=torch.Generator().manual_seed(seed))
     return tokenizer.decode(made)
 

@@ -39,13 +39,15 @@ from engine.inference.scorer import Reader
 from engine.model import ModelConfig, estimate, lora, pretrained, scorer
 from engine.model.decoder import Decoder
 from engine.model.scorer import Scorer
+from engine.model.special import Special, special
 from engine.progress import Progress, silent
 from engine.workspace import manifest
 
 TARGETS = {"native": DecoderGraph, "portable": PortableGraph}
 SCORING = {"native": ScoringGraph, "portable": PortableScoringGraph}
-SAMPLING = {"do_sample": True, "temperature": 0.8, "top_k": 0, "top_p": 1.0}
-
+GENAI = ("do_sample", "temperature", "top_k", "top_p", "repetition_penalty")
+UNSTATED_SAMPLING = {"do_sample": False, "temperature": 1.0, "top_k": 50, "top_p": 1.0}
+"""What the published classes take what generation_config.json leaves out to be."""
 
 ADAPTER = Path("adapter", "model.onnx_adapter")
 NO_GGUF = "No file for llama.cpp was made: this model scores texts, and those files are for models that write them."
@@ -227,18 +229,19 @@ def write_sidecars(folder: Path, model: Decoder | Scorer, asked: ExportConfig) -
     if not isinstance(model, Decoder):
         (folder / "generation_config.json").unlink()
         return
-    end = stated.get("eos_token_id")
-    generation = files.read_json(folder / "generation_config.json")
-    files.write_json(folder / "generation_config.json", {**generation, **SAMPLING})
-    files.write_json(folder / "genai_config.json", genai(model.config, end, TARGETS[asked.target]))
+    tokens = special(folder / "tokenizer.json", model.config.vocab_size)
+    files.write_json(folder / "genai_config.json", genai(model.config, tokens, TARGETS[asked.target]))
 
 
-def genai(config: ModelConfig, end: int | None, graph: type[DecoderGraph] = DecoderGraph) -> dict[str, Any]:
+def genai(config: ModelConfig, tokens: Special, graph: type[DecoderGraph] = DecoderGraph) -> dict[str, Any]:
     """What onnxruntime-genai asks for. Its type "decoder" runs any graph of these names, GPT-2's too."""
-    token = 0 if end is None else end
+    ends = tokens.ends or [0]
+    begin, pad = (ends[0] if number is None else number for number in (tokens.begin, tokens.pad))
+    stated = {name: tokens.generation.get(name) for name in GENAI}
+    search = {**UNSTATED_SAMPLING, **{name: value for name, value in stated.items() if isinstance(value, int | float)}}
     return {
         "model": {
-            "type": "decoder", "bos_token_id": token, "eos_token_id": [token], "pad_token_id": token,
+            "type": "decoder", "bos_token_id": begin, "eos_token_id": ends, "pad_token_id": pad,
             "context_length": config.context_length, "vocab_size": config.vocab_size,
             "decoder": {
                 "filename": "onnx/model.onnx", "session_options": {"provider_options": []},
@@ -252,8 +255,7 @@ def genai(config: ModelConfig, end: int | None, graph: type[DecoderGraph] = Deco
                             "present_value_names": "present.%d.value"},
             },
         },
-        "search": {"max_length": config.context_length, "do_sample": True, "temperature": SAMPLING["temperature"],
-                   "top_k": 0, "top_p": 1.0, "past_present_share_buffer": graph is DecoderGraph},
+        "search": {"max_length": config.context_length, **search, "past_present_share_buffer": graph is DecoderGraph},
     }
 
 

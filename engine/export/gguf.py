@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from engine.config import UserError
-from engine.export.gguf_vocabulary import Vocabulary, vocabulary
+from engine.export.gguf_vocabulary import ROLES, Vocabulary, vocabulary
 from engine.inference.chat import template_of
 from engine.model import ModelConfig
 from engine.model.rope import amplitude, stretch
@@ -188,8 +188,9 @@ def _add_words(writer: Any, words: Vocabulary, template: str) -> None:
     writer.add_token_merges(words.merges)
     # Stated in every case: llama.cpp fills in ids of GPT-2's own vocabulary, and for Llama 3 a beginning.
     writer.add_bos_token_id(words.begin)
-    writer.add_eos_token_id(words.end)
-    writer.add_pad_token_id(words.end)
+    for role, number in zip(ROLES, words.ends, strict=False):
+        getattr(writer, f"add_{role}_token_id")(number)
+    writer.add_pad_token_id(words.pad)
     writer.add_add_bos_token(words.add_begin)
     writer.add_add_eos_token(words.add_end)
     if template:

@@ -13,9 +13,11 @@ from typing import Any
 
 from engine import files
 from engine.config import UserError
-from engine.model.published import end_of
+from engine.model.special import Special, special
 from engine.tokens import tokenizer as tokenizers
 
+ROLES = ("eos", "eot", "eom")       # the ends of a text, a turn and a message: llama.cpp stops at each of them
+END_OF_MESSAGE = "<|eom_id|>"
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5      # kinds of tokens, in llama.cpp's numbers
 
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -42,8 +44,9 @@ class Vocabulary:
     tokens: list[str]           # one for each row of the embedding
     kinds: list[int]
     merges: list[str]
-    end: int                    # ends a text
-    begin: int                  # begins one; the end, where the tokenizer has no other
+    ends: list[int]             # of a text, and for a chat model of a turn; at most one for each of ROLES
+    begin: int                  # begins one; the end, where the model has no other
+    pad: int
     add_begin: bool             # whether llama.cpp puts it before every text by itself
     add_end: bool
 
@@ -67,16 +70,26 @@ def vocabulary(path: Path, vocab_size: int) -> Vocabulary:
     # Qwen2's first composes characters; llama.cpp does not, nor do the files that its own converter makes.
     if values.get("normalizer") and not (pattern == "qwen2" and values["normalizer"].get("type") == "NFC"):
         raise _refused("it changes texts before it cuts them")
-    end = end_of(path)
-    if end is None:
-        raise _refused("it has no token that ends a text")
+    stated = special(path, vocab_size)
+    ends = _ends(stated, {token["id"]: token["content"] for token in added})
     before, after = _around(path)
-    if len(before) > 1 or after not in ([], [end[1]]):
+    if len(before) > 1 or after not in ([], ends[:1]):
         raise _refused("it puts more around a text than one token before it and the end after it")
     tokens, kinds = _rows(model["vocab"], added, vocab_size)
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
-    return Vocabulary(pattern, tokens, kinds, merges, end[1], before[0] if before else end[1], bool(before),
-                      bool(after))
+    begin = before[0] if before else ends[0] if stated.begin is None else stated.begin
+    return Vocabulary(pattern, tokens, kinds, merges, ends, begin, ends[0] if stated.pad is None else stated.pad,
+                      bool(before), bool(after))
+
+
+def _ends(stated: Special, names: dict[int, str]) -> list[int]:
+    """The tokens that end what is written, a message's end last: there llama.cpp has a place for that one alone."""
+    ends = sorted(dict.fromkeys(stated.ends), key=lambda number: names.get(number) == END_OF_MESSAGE)
+    if not ends:
+        raise _refused("it has no token that ends a text")
+    if len(ends) > len(ROLES):
+        raise _refused(f"{len(ends)} of its tokens end what is written, and those files have room for {len(ROLES)}")
+    return ends
 
 
 def _refused(why: str) -> UserError:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.config import UserError
-from engine.inference.generator import Generator, Token
+from engine.inference.generator import Generator, Rendered, Token
 
 MOST_TEXTS = 16                 # prompts times `n` of one request
 DEFAULT_TOKENS = 16             # of a completion that states none, as there
@@ -91,7 +91,7 @@ def _prompts(given: dict[str, Any], model: Generator) -> tuple[str, ...]:
     if many and many is prompt and all(isinstance(item, int) and not isinstance(item, bool) for item in many):
         if not all(0 <= item < model.vocab_size for item in many):
             raise UserError(f"prompt holds a token that is none of the model's {model.vocab_size}.", where="prompt")
-        return (model.tokenizer.decode(many, skip_special_tokens=False),)
+        return (Rendered(model.tokenizer.decode(many, skip_special_tokens=False)),)
     if not many or not all(isinstance(item, str) for item in many):
         raise UserError("prompt must be a text, several texts or token ids.", where="prompt")
     return tuple(many)

@@ -12,6 +12,7 @@ import numpy as np
 from engine.config import UserError
 from engine.inference import bundle as folder_of
 from engine.inference.chat import render, template_of, tokens_of
+from engine.inference.defaults import defaults, weigh
 from engine.inference.sampling import cut, draw, probability, softmax
 from engine.inference.session import Session
 from engine.inference.text import Writing
@@ -29,8 +30,16 @@ class Token:
     finish: str = ""            # of the last one: "stop" at the end of a text or a stop string, else "length"
 
 
+class Rendered(str):
+    """A prompt that has its special tokens already, as chat templates write it."""
+
+
 class Generator:
-    """An exported model, ready to write. One text at a time: calls from several threads need one each."""
+    """An exported model, ready to write. One text at a time: calls from several threads need one each.
+
+    It ends at each of `ends`, and makes what it wrote already less likely by `repetition_penalty`, of which 1 is none:
+    both are what the bundle's generation_config.json states.
+    """
 
     def __init__(self, bundle: Path, threads: int = 0, precision: str = folder_of.FULL,
                  adapter: bool = False) -> None:
@@ -47,8 +56,7 @@ class Generator:
                             where="adapter")
         self._session = Session(graph, threads, beside)
         self.vocab_size = self._session.vocab_size
-        end = self.config.get("eos_token_id")
-        self.ends = frozenset(n for n in (end if isinstance(end, list) else [end]) if isinstance(n, int))
+        self.begin, self.ends, self.repetition_penalty = defaults(bundle, self.config)
 
     def generate(self, prompt: str, max_new_tokens: int = 128, temperature: float = 0.8, top_k: int = 0,
                  top_p: float = 1.0, seed: int | None = None, stop: Sequence[str] = ()) -> str:
@@ -85,10 +93,11 @@ class Generator:
         most = min(most, self.context_length - len(prompt))
         cache = self._session.cache(len(prompt) + most)
         writing = Writing(self.tokenizer, prompt.tolist(), stop)
-        unread = prompt
+        unread, known = prompt, prompt.tolist()
         for count in range(1, most + 1):
             logits = cache.read(unread)
-            token = draw(cut(logits, temperature, top_k, top_p), dice) if temperature else int(logits.argmax())
+            weighed = weigh(logits, known, self.repetition_penalty)
+            token = draw(cut(weighed, temperature, top_k, top_p), dice) if temperature else int(weighed.argmax())
             others = self._likeliest(softmax(logits), alternatives) if alternatives else ()
             share = probability(logits, token)
             over = token in self.ends
@@ -102,6 +111,7 @@ class Generator:
             if over:
                 return
             unread = np.array([token])
+            known.append(token)
 
     def batch(self, prompts: Sequence[str], max_new_tokens: int = 128, temperature: float = 0.8, top_k: int = 0,
               top_p: float = 1.0, seed: int | None = None, stop: Sequence[str] = ()) -> list[str]:
@@ -124,10 +134,13 @@ class Generator:
         writing = [Writing(self.tokenizer, row.tolist(), stops) for row in rows]
         texts, over = [""] * len(rows), [False] * len(rows)
         logits, past = self._session.step(ids, mask)
+        known = [row.tolist() for row in rows]
         for count in range(1, most + 1):
+            weighed = [weigh(row, known[n], self.repetition_penalty) for n, row in enumerate(logits)]
             taken = np.array([draw(cut(row, temperature, top_k, top_p), dice[n]) if temperature else int(row.argmax())
-                              for n, row in enumerate(logits)])
+                              for n, row in enumerate(weighed)])
             for number, token in enumerate(taken.tolist()):
+                known[number].append(token)
                 if over[number]:
                     continue
                 ended = token in self.ends
@@ -141,18 +154,23 @@ class Generator:
             logits, past = self._session.step(taken[:, None], mask, past)
         return texts
 
-    def chat(self, messages: Sequence[Mapping[str, Any]]) -> str:
+    def chat(self, messages: Sequence[Mapping[str, Any]]) -> Rendered:
         """The prompt for an answer to messages ({"role", "content"}), by the model's own chat template."""
-        return render(template_of(self.bundle), messages, tokens_of(self.bundle))
+        return Rendered(render(template_of(self.bundle), messages, tokens_of(self.bundle)))
 
     def encode(self, prompt: str) -> np.ndarray:
-        """The token ids (T,) of a prompt; an empty one begins a new text. UserError if it fills the context."""
-        ids = self.tokenizer.encode(prompt, add_special_tokens=False).ids
+        """The token ids (T,) of a prompt, with what the tokenizer puts around texts unless the prompt is `Rendered`.
+
+        An empty prompt begins a new text. UserError if it fills the context.
+        """
+        ids = self.tokenizer.encode(prompt, add_special_tokens=not isinstance(prompt, Rendered)).ids
         if not ids:
-            if not self.ends:
+            # In training, the end of a text is what stands before the next.
+            begin = min(self.ends, default=None) if self.begin is None else self.begin
+            if begin is None:
                 raise UserError("the prompt is empty, and this model knows no token that begins a text; "
                                 "write at least one word.", where="prompt")
-            ids = [min(self.ends)]  # in training, the end of a text is what stands before the next
+            ids = [begin]
         if len(ids) >= self.context_length:
             raise UserError(f"the prompt has {len(ids)} tokens, but the model sees {self.context_length} at once and "
                             "needs room for an answer; shorten it.", where="prompt")

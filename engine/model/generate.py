@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import torch
 from torch import Tensor
@@ -12,9 +12,9 @@ from engine.model.decoder import Cache, Decoder
 
 
 def generate(model: Decoder, input_ids: Tensor, max_new_tokens: int, temperature: float = 0.8, top_k: int = 0,
-             top_p: float = 1.0, generator: torch.Generator | None = None, end: int | None = None,
+             top_p: float = 1.0, generator: torch.Generator | None = None, end: int | Collection[int] | None = None,
              agree: Callable[[int], int] | None = None) -> list[int]:
-    """The tokens that follow `input_ids` (1, T): at most `max_new_tokens`, ending with `end` if that comes first.
+    """The tokens that follow `input_ids` (1, T): at most `max_new_tokens`, ending with `end`, or the first of several.
 
     Temperature 0 takes the likeliest token each time; top-k and top-p as in `sample`. `generator` lives on the CPU
     whatever the model's device; without one every call differs, and torch's global one is left alone, so that
@@ -26,9 +26,10 @@ def generate(model: Decoder, input_ids: Tensor, max_new_tokens: int, temperature
 
 
 def stream(model: Decoder, input_ids: Tensor, max_new_tokens: int, temperature: float = 0.8, top_k: int = 0,
-           top_p: float = 1.0, generator: torch.Generator | None = None, end: int | None = None,
+           top_p: float = 1.0, generator: torch.Generator | None = None, end: int | Collection[int] | None = None,
            agree: Callable[[int], int] | None = None) -> Iterator[int]:
     """`generate`, one token at a time."""
+    ends = end if isinstance(end, Collection) else [end]
     if not input_ids.shape[1]:
         raise UserError("the prompt holds no token; write at least one word.")
     if generator is None:
@@ -43,7 +44,7 @@ def stream(model: Decoder, input_ids: Tensor, max_new_tokens: int, temperature: 
         token = sample(_read(model, unread, cache), temperature, top_k, top_p, generator)
         token = agree(token) if agree else token
         yield token
-        if token == end:
+        if token in ends:
             return
         unread = text.new_tensor([[token]])
         text = torch.cat((text, unread), dim=1)

@@ -23,6 +23,9 @@ WANTED = re.compile(r"(config|generation_config|tokenizer|tokenizer_config|speci
                     r"|chat_template\.jinja|model[\w.-]*\.safetensors(\.index\.json)?")
 REPOSITORY = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*")
 MIB = 1 << 20
+MOST_BYTES = {"tokenizer.json": 128 * MIB, ".index.json": 64 * MIB, "tokenizer_config.json": 16 * MIB,
+              ".jinja": 16 * MIB, ".json": 4 * MIB}
+"""Of a file by the end of its name, the first that fits; weights are as large as they are."""
 
 
 class PublishedConfig(Config):
@@ -55,15 +58,37 @@ def mebibytes(sizes: Iterable[int]) -> int:
     return max(1, sum(sizes) // MIB)
 
 
+def vetted(source: Path, permits: Callable[[Path], bool]) -> list[Path]:
+    """The files of a published model in a folder, none of which was opened yet.
+
+    Raises UserError for a link that leads where `permits` says no, for what is no plain file (a pipe or a device never
+    ends), and for a file of settings that is larger than any honest one.
+    """
+    found = sorted(path for path in source.iterdir() if WANTED.fullmatch(path.name) or path.suffix == ".safetensors")
+    for path in found:
+        if path.is_symlink() and not permits(path):
+            raise UserError(f"{path} leads to {path.resolve()}, which is outside the folders that may be read; allow "
+                            "that folder too.", where="published.folder")
+        if not path.is_file():
+            raise UserError(f"{path} is no plain file, or a link to none; put the file itself there.",
+                            where="published.folder")
+        _require_small(path.name, path.stat().st_size, str(path), "published.folder")
+    return [path for path in found if WANTED.fullmatch(path.name)]
+
+
+def _require_small(name: str, size: int, shown: str, where: str) -> None:
+    most = next((most for ending, most in MOST_BYTES.items() if name.endswith(ending)), size)
+    if size > most:
+        raise UserError(f"{shown} has {size:,} bytes, and no honest one has more than {most:,}; choose another model.",
+                        where=where)
+
+
 def copy(source: Path, out: Path, permits: Callable[[Path], bool], progress: Progress) -> Origin:
-    """Copy the files of a published model into `out`. A link that leads where `permits` says no is refused."""
-    found = sorted(path for path in source.iterdir() if WANTED.fullmatch(path.name) and path.is_file())
+    """Copy the files of a published model into `out`. Raises UserError as `vetted` does."""
+    found = vetted(source, permits)
     sizes = [path.stat().st_size for path in found]
     files.require_space(out, sum(sizes) + MIB)
     for place, path in enumerate(found):
-        if not permits(path):
-            raise UserError(f"{path} leads to {path.resolve()}, which is outside the folders that may be read; allow "
-                            "that folder too.", where="published.folder")
         progress(sum(sizes[:place]) // MIB, mebibytes(sizes), path.name)
         shutil.copyfile(path, out / path.name)
     return Origin(source.name)
@@ -86,6 +111,8 @@ def fetch(asked: PublishedConfig, out: Path, progress: Progress) -> Origin:
             raise UserError(f"{asked.repository} at {asked.revision} has no weights in safetensors, and other files "
                             "can run code when they are read; choose another repository or revision.",
                             where="published.repository")
+        for name, size in sizes.items():
+            _require_small(name, size, f"{name} of {asked.repository}", "published.repository")
         files.require_space(out, sum(sizes.values()) + MIB)
         done = 0
         for name, size in sizes.items():

@@ -1,7 +1,8 @@
 """Pretrained: a checkpoint is a Hugging Face folder, which transformers' own classes load, and whose like load here.
 
     config.json  model.safetensors  generation_config.json
-    tokenizer.json  tokenizer_config.json  special_tokens_map.json   where a tokenizer is given
+    tokenizer.json  tokenizer_config.json  special_tokens_map.json   where a tokenizer is given;
+    chat_template.jinja                                              where one stands beside it
 
 Names and layouts of the weights are the published ones on disk and ours in memory. Weights are read from
 safetensors alone: pickled files can run a stranger's code.
@@ -24,7 +25,8 @@ from engine import files
 from engine.config import UserError
 from engine.model import ModelConfig
 from engine.model.decoder import Decoder
-from engine.model.published import config_from, end_of, published_config, scores, sidecars
+from engine.model.published import config_from, published_config, scores, sidecars
+from engine.model.special import own, special
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -96,6 +98,7 @@ def _empty(config: ModelConfig) -> Decoder:
 def save(model: Decoder, folder: Path, tokenizer: Path | None = None) -> None:
     """Write `model` as a Hugging Face folder, float32, with the files of a tokenizer.json if one is given.
 
+    Of a tokenizer.json that stands in a checkpoint, the checkpoint's special tokens and generation defaults come along.
     Other files in `folder` stay. config.json goes first and comes back last, so that a folder written in part is
     never taken for a checkpoint. Raises UserError when there is no room or no permission.
     """
@@ -109,8 +112,7 @@ def write(config: ModelConfig, state: Mapping[str, Tensor], folder: Path, tokeni
     weights = {name: tensor.detach().float().cpu().contiguous()
                for name, tensor in to_published(config, state).items()}
     beside = sidecars(config, Path(tokenizer)) if tokenizer else {}
-    end = end_of(Path(tokenizer)) if tokenizer else None
-    end_id = end[1] if end and end[1] < config.vocab_size else None
+    tokens = special(Path(tokenizer), config.vocab_size) if tokenizer else own(None)
     try:
         files.require_space(folder, sum(tensor.nbytes for tensor in weights.values()) + (8 << 20))
         (folder / "config.json").unlink(missing_ok=True)
@@ -119,9 +121,8 @@ def write(config: ModelConfig, state: Mapping[str, Tensor], folder: Path, tokeni
     _write_weights(folder / WEIGHTS, weights)
     for name, text in beside.items():
         files.write(folder / name, text)
-    files.write_json(folder / "generation_config.json", {
-        "bos_token_id": end_id, "eos_token_id": end_id, "pad_token_id": end_id, "do_sample": True, "temperature": 0.8})
-    files.write_json(folder / "config.json", {**published_config(config, end_id), **(stated or {})})
+    files.write_json(folder / "generation_config.json", tokens.generation)
+    files.write_json(folder / "config.json", {**published_config(config), **tokens.config, **(stated or {})})
 
 
 def _write_weights(path: Path, weights: dict[str, Tensor]) -> None:
@@ -179,6 +180,10 @@ def _is_qwen2(folder: Path) -> bool:
     return files.read_json(folder / "config.json").get("model_type") == "qwen2"
 
 
+def _is_shard(name: Any) -> bool:
+    return isinstance(name, str) and Path(name).name == name and name.endswith(".safetensors")
+
+
 def _weight_files(folder: Path) -> list[Path]:
     """model.safetensors, or the shards that its index names."""
     if (folder / WEIGHTS).exists():
@@ -186,7 +191,7 @@ def _weight_files(folder: Path) -> list[Path]:
     if (folder / INDEX).exists():
         index = files.read_json(folder / INDEX)
         shards = index.get("weight_map") if isinstance(index, dict) else None
-        if not isinstance(shards, dict) or not all(isinstance(n, str) and Path(n).name == n for n in shards.values()):
+        if not isinstance(shards, dict) or not all(_is_shard(name) for name in shards.values()):
             raise UserError(f"{folder / INDEX} does not map tensors to files of its folder; restore it.",
                             where=str(folder / INDEX))
         return [folder / name for name in sorted(set(shards.values()))]

@@ -10,7 +10,10 @@ from typing import Any
 from engine import files
 from engine.config import UserError, read
 from engine.model import SIZES, ModelConfig
+from engine.model.around import agreed
+from engine.model.differences import how_it_differs
 from engine.model.rope import yarn_attention
+from engine.model.special import IDS, Special, added, special, text_of
 
 CLASSES = {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM", "gpt2": "GPT2LMHeadModel"}
 """The class of transformers that each family is."""
@@ -19,16 +22,15 @@ ALIKE = {"qwen2": "llama", "mistral": "llama"}
 """Published architectures that are one of our families with other numbers: Qwen2's attention adds a bias to queries,
 keys and values but not to its output, which is a bias of zeros here; Mistral's window is as long as a context."""
 
-ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>")
-"""How tokenizers call the token that ends a text."""
+TEMPLATE = "chat_template.jinja"
+NAMED = ("bos_token", "eos_token", "pad_token", "unk_token")
 
-
-def published_config(config: ModelConfig, end: int | None = None) -> dict[str, Any]:
-    """The content of config.json. `end` is the id of the token that ends a text."""
+def published_config(config: ModelConfig) -> dict[str, Any]:
+    """The content of config.json, without the ids of special tokens."""
     # Stated even where empty: the published classes fill a missing id with one of their own vocabulary.
     common = {"architectures": [CLASSES[config.family]], "model_type": config.family,
               "vocab_size": config.vocab_size, "tie_word_embeddings": config.tied_embeddings,
-              "bos_token_id": end, "eos_token_id": end, "pad_token_id": None, "initializer_range": 0.02,
+              **dict.fromkeys(IDS), "initializer_range": 0.02,
               # transformers 5 reads `dtype` and `rope_parameters`, everything older `torch_dtype` and `rope_theta`.
               "dtype": "float32", "torch_dtype": "float32", "use_cache": True}
     if config.family == "gpt2":
@@ -76,7 +78,7 @@ def config_from(folder: Path) -> ModelConfig:
     family = ALIKE.get(stated, stated) if isinstance(stated, str) else stated
     if not isinstance(family, str) or family not in CLASSES:
         known = ", ".join([*CLASSES, *ALIKE])
-        raise UserError(f"{path} describes a model of type {stated!r}{_how_it_differs(values)}; known are {known}.",
+        raise UserError(f"{path} describes a model of type {stated!r}{how_it_differs(values)}; known are {known}.",
                         where=str(path))
     _only_what_we_compute(path, family, values)
     numbers = _gpt2(path, values) if family == "gpt2" else _llama(path, family, values)
@@ -154,26 +156,6 @@ def _window(values: dict[str, Any], context: Any) -> Any:
     return min(context, window) if isinstance(window, int) and isinstance(context, int) else context
 
 
-DIFFERENCES = {
-    "num_local_experts": "a mixture of experts", "num_experts": "a mixture of experts",
-    "n_routed_experts": "a mixture of experts", "kv_lora_rank": "latent attention",
-    "state_size": "state-space blocks", "ssm_state_size": "state-space blocks", "d_state": "state-space blocks",
-    "attn_logit_softcapping": "capped attention scores", "final_logit_softcapping": "capped logits",
-    "use_parallel_residual": "attention and MLP side by side", "parallel_attn": "attention and MLP side by side",
-    "alibi": "ALiBi in place of RoPE", "no_rope_layers": "layers without positions",
-    "partial_rotary_factor": "RoPE on a part of each head", "rotary_dim": "RoPE on a part of each head",
-    "is_encoder_decoder": "an encoder", "vision_config": "images", "audio_config": "sound",
-    "residual_multiplier": "a scaled stream", "logit_scale": "scaled logits", "clip_qkv": "clipped queries",
-    "relative_attention_num_buckets": "relative positions", "sliding_window_pattern": "a window that slides",
-}
-"""Words of config.json that other architectures state, and what they stand for."""
-
-
-def _how_it_differs(values: dict[str, Any]) -> str:
-    found = dict.fromkeys(words for name, words in DIFFERENCES.items() if values.get(name))
-    return f", which has {' and '.join(found)}" if found else ""
-
-
 def _gpt2(path: Path, values: dict[str, Any]) -> dict[str, Any]:
     width, heads = _whole(path, "n_embd", values), _whole(path, "n_head", values)
     return {
@@ -233,30 +215,39 @@ def _nearest(layers: int, width: int) -> str:
     return min(SIZES, key=distance)
 
 
-def end_of(tokenizer: Path) -> tuple[str, int] | None:
-    """The token that ends a text, and its id, in a tokenizer.json; None if it names none."""
-    values = files.read_json(tokenizer)
-    added = values.get("added_tokens") if isinstance(values, dict) else None
-    special = {token.get("content"): token.get("id") for token in added or [] if token.get("special")}
-    return next(((name, special[name]) for name in ENDS if name in special), None)
-
-
 def sidecars(config: ModelConfig, tokenizer: Path) -> dict[str, str]:
     """tokenizer.json and the small files beside it, name -> text, as transformers' AutoTokenizer wants them.
 
     Files that stand beside the tokenizer already (a chat template may be in them) are taken over.
     """
-    end = end_of(tokenizer)
-    tokens = {"bos_token": end[0], "eos_token": end[0]} if end else {}
+    made, template = {"tokenizer.json": tokenizer.read_text(encoding="utf-8")}, tokenizer.with_name(TEMPLATE)
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": config.context_length,
-                "clean_up_tokenization_spaces": False, **tokens}
-    made = {"tokenizer.json": tokenizer.read_text(encoding="utf-8")}
+                "clean_up_tokenization_spaces": False}
+    known = _beside(tokenizer, "tokenizer_config.json")
+    if not (known and tokenizer.with_name("config.json").exists()):     # where its maker says what has which name
+        settings |= _names(tokenizer, special(tokenizer, config.vocab_size))
+    settings |= {name: text_of(value) if name in NAMED else value for name, value in known.items()}
+    settings = agreed(_beside(tokenizer, tokenizer.name), settings)
+    tokens = {name: settings[name] for name in NAMED if isinstance(settings.get(name), str)}
+    tokens |= _beside(tokenizer, "special_tokens_map.json")
     for name, value in (("tokenizer_config.json", settings), ("special_tokens_map.json", tokens)):
-        beside = tokenizer.with_name(name)
-        known = files.read_json(beside) if beside.exists() else {}
-        merged = {**value, **known} if isinstance(known, dict) else value
-        made[name] = json.dumps(merged, indent=2, ensure_ascii=False) + "\n"
+        made[name] = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    if template.exists():
+        made[TEMPLATE] = template.read_text(encoding="utf-8")
     return made
+
+
+def _beside(tokenizer: Path, name: str) -> dict[str, Any]:
+    path = tokenizer.with_name(name)
+    values = files.read_json(path) if path.exists() else {}
+    return values if isinstance(values, dict) else {}
+
+
+def _names(tokenizer: Path, stated: Special) -> dict[str, str]:
+    """How the tokenizer writes the tokens that begin and end texts."""
+    written = {token["id"]: token["content"] for token in added(tokenizer)}
+    ids = {"bos_token": stated.begin, "eos_token": next(iter(stated.ends), None)}
+    return {name: written[number] for name, number in ids.items() if number in written}
 
 
 SCORES = "ForSequenceClassification"

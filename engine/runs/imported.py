@@ -38,6 +38,8 @@ def bring_in(worker: Worker, recipe: Recipe) -> Path:
         worker.resolved(setting="published.revision", value=origin.revision, why=f"what {asked.revision} stood for")
     else:
         source = worker.workspace.resolve(asked.folder)
+        if source.is_dir():
+            hub.vetted(source, worker.workspace.permits)    # before anything is read
         load(source, "meta")    # a sentence about what is wrong names the folder that the person knows
         origin = hub.copy(source, coming, worker.workspace.permits, worker.progress)
     model = load(coming, "meta")
@@ -93,10 +95,26 @@ def takes_published(command: argparse.ArgumentParser) -> None:
 def begin(arguments: argparse.Namespace) -> tuple[Run, Workspace]:
     """Start the run that the command line asks for."""
     workspace = Workspace(arguments.workspace, allow=arguments.allow)
-    recipe = recipe_for(arguments.folder, arguments.hub, arguments.revision)
+    recipe = recipe_for(_standing(arguments.folder, workspace), arguments.hub, arguments.revision)
     if arguments.hub:
         print(f"{arguments.hub} is fetched over the network: weights as safetensors, settings, tokenizer; no code")
     return start(recipe, workspace), workspace
+
+
+def _standing(folder: str, workspace: Workspace) -> str:
+    """The folder that was typed, as seen from where one stands, or else in the workspace.
+
+    Raises UserError that names both places if it is in neither.
+    """
+    typed = Path(folder).expanduser()
+    if not folder or typed.is_absolute():
+        return folder
+    if typed.exists():
+        return str(typed.resolve())
+    if not workspace.resolve(folder).exists():
+        raise UserError(f"There is no {folder} in {Path.cwd()}, nor in the workspace {workspace.path}; name the folder "
+                        "of a published model.", where="published.folder")
+    return folder
 
 
 def recipe_for(folder: str, repository: str, revision: str = "main") -> Recipe:

@@ -81,6 +81,9 @@ def _build(folder: Path, config: TokensConfig, given: Path | None, template: str
     else:
         tokenizer, done, of = bpe.load(given), 0, total
         notes = bpe.complete(tokenizer, config.special_tokens)
+        if tokenizer.num_special_tokens_to_add(False):
+            # Texts are cut here with nothing around them, so that nothing may be put around prompts later.
+            tokenizer.post_processor = None
     tokenizer.save(str(folder / "tokenizer.json"))
     if template:
         files.write_json(folder / "tokenizer_config.json", chat.tokenizer_config(tokenizer, template))

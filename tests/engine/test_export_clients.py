@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "benchmarks" / "clients"
 CHROMIUM = os.environ.get("STUDIO_CHROMIUM", "/usr/bin/chromium")
 FAMILIES = ("llama", "qwen3", "gpt2")
+PUBLISHED = "published"     # a chat model of others: what begins and ends its texts and turns is its own
 CLIENTS = {     # name: (the variable that says where it is installed, the script that runs it)
     "transformers": ("", "transformers_client.py"),
     "optimum": ("OPTIMUM_PYTHON", "optimum_client.py"),
@@ -72,7 +73,7 @@ def gguf_bundles(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, PUBLISHED])
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_client_writes_the_same_greedy_text(client, family, request):
     variable, script = CLIENTS[client]

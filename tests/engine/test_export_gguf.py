@@ -14,14 +14,14 @@ import toy_bundle
 import toy_models
 import toy_tokens
 from safetensors.numpy import load_file
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, processors
 from transformers import AutoModelForCausalLM
 
 from engine import files
 from engine.config import UserError, read
 from engine.export import ExportConfig
 from engine.export.bundle import export
-from engine.export.gguf import make
+from engine.export.gguf import _add_words, make
 from engine.export.gguf_vocabulary import PATTERNS, vocabulary
 from engine.export.held_out import held_out
 from engine.model.pretrained import load
@@ -218,6 +218,32 @@ def test_the_chat_template_goes_along(tmp_path):
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
     out, told = made(tmp_path)
     assert fields(out / told["files"]["q4_0"])["tokenizer.chat_template"] == template
+
+
+def test_the_ends_and_the_beginning_of_a_published_model_are_told(tmp_path):
+    checkpoint = toy_bundle.checkpoint(tmp_path / "checkpoint", hidden_size=64)
+    words = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
+    words.add_special_tokens(["<s>", "<turn>", "<|eom_id|>"])
+    begin, turn, message = (words.token_to_id(name) for name in ("<s>", "<turn>", "<|eom_id|>"))
+    words.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", begin)])
+    words.save(str(checkpoint / "tokenizer.json"))
+    for name in ("config.json", "generation_config.json"):
+        values = json.loads((checkpoint / name).read_text())
+        (checkpoint / name).write_text(json.dumps({
+            **values, "bos_token_id": begin, "eos_token_id": [0, message, turn], "pad_token_id": turn}))
+    words = vocabulary(checkpoint / "tokenizer.json", toy_bundle.VOCABULARY + 3)
+    assert (words.begin, words.add_begin, words.ends, words.pad) == (begin, True, [0, turn, message], turn)
+    writer = gguf.GGUFWriter(tmp_path / "words.gguf", "llama")
+    _add_words(writer, words, "")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    found = fields(tmp_path / "words.gguf")
+    told = {name: found[f"tokenizer.ggml.{name}_token_id"] for name in ("bos", "eos", "eot", "eom", "padding")}
+    assert told == {"bos": begin, "eos": 0, "eot": turn, "eom": message, "padding": turn}
+    (checkpoint / "generation_config.json").write_text(json.dumps({"eos_token_id": [0, 1, 2, 3]}))
+    with pytest.raises(UserError, match="4 of its tokens end what is written, and those files have room for 3"):
+        vocabulary(checkpoint / "tokenizer.json", toy_bundle.VOCABULARY + 3)
 
 
 # What llama.cpp would read otherwise -------------------------------------------------------------------

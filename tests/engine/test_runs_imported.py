@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,10 +20,10 @@ from toy_models import stir, tokens
 
 from engine import files, runs
 from engine.config import UserError
-from engine.model import hub, pretrained
+from engine.model import hub, pretrained, scorer
 from engine.progress import Stopped, silent
 from engine.recipe import Recipe
-from engine.runs import checkpoint
+from engine.runs import checkpoint, imported
 from engine.runs.imported import recipe_for
 from engine.runs.worker import Worker
 
@@ -250,6 +252,76 @@ def test_a_folder_outside_or_one_that_links_outside_is_refused(workspace, publis
     run = worked(workspace, recipe_for(str(folder), ""))
     assert "generation_config.json leads to" in run.status().error
     assert not run.checkpoints
+
+
+def of(size: int):
+    def harm(path):
+        path.write_bytes(b"")
+        os.truncate(path, size)
+
+    return harm
+
+
+@pytest.mark.parametrize(("name", "harm", "sentence"), [
+    ("config.json", lambda path: path.symlink_to("/dev/zero"), "config.json leads to /dev/zero, which is outside"),
+    ("config.json", os.mkfifo, "config.json is no plain file"),
+    ("tokenizer.json", lambda path: path.symlink_to("nowhere"), "tokenizer.json is no plain file, or a link to none"),
+    ("other.safetensors", os.mkfifo, "other.safetensors is no plain file"),
+    ("config.json", of(5 << 20), "no honest one has more than 4,194,304"),
+    ("tokenizer.json", of(129 << 20), "more than 134,217,728"),
+])
+def test_nothing_is_opened_that_has_no_end(workspace, published, name, harm, sentence, monkeypatch):
+    folder, _ = published
+    workspace.allow(folder)
+    run = runs.create(recipe_for(str(folder), ""), workspace)
+    (folder / name).unlink(missing_ok=True)
+    harm(folder / name)
+    monkeypatch.setattr(scorer, "load_either", lambda *_: pytest.fail("it was read before it was looked at"))
+    Worker(run).work()
+    assert run.status().state == "failed"
+    assert sentence in run.status().error
+    assert not run.checkpoints
+
+
+def test_an_index_names_no_other_files(workspace, published):
+    folder, _ = published
+    workspace.allow(folder)
+    index = json.loads((folder / pretrained.INDEX).read_text())
+    index["weight_map"] = dict.fromkeys(index["weight_map"], "endless")
+    (folder / pretrained.INDEX).write_text(json.dumps(index))
+    os.mkfifo(folder / "endless")
+    run = worked(workspace, recipe_for(str(folder), ""))
+    assert "does not map tensors to files of its folder" in run.status().error
+
+
+def test_a_file_of_a_repository_is_too_large_before_it_is_fetched(published, nearby, tmp_path):
+    with (published[0] / "tokenizer_config.json").open("wb") as file:
+        file.truncate(17 << 20)
+    with pytest.raises(UserError, match=r"tokenizer_config\.json of acme/tiny has 17,825,792 bytes"):
+        hub.fetch(hub.PublishedConfig(repository="acme/tiny"), tmp_path / "out", silent)
+    assert not any("resolve" in line for line in nearby.asked)
+
+
+def test_a_relative_path_is_taken_from_where_one_stands(workspace, published, tmp_path, monkeypatch):
+    folder, theirs = published
+    monkeypatch.chdir(folder.parent)
+    asked = argparse.Namespace(workspace=workspace.path, allow=[str(folder)], folder="tiny", hub="", revision="main")
+    monkeypatch.setattr(imported, "start", runs.create)
+    run, _ = imported.begin(asked)
+    Worker(run).work()
+    assert same(checkpoint.best(run), theirs)
+    monkeypatch.chdir(folder)
+    asked.folder = "."
+    assert imported.begin(asked)[0].name.startswith("tiny")
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folder, workspace.path / "models")
+    asked.folder = "models"
+    run, _ = imported.begin(asked)
+    Worker(run).work()
+    assert same(checkpoint.best(run), theirs), "one of the workspace is still found"
+    asked.folder = "some/folder"
+    with pytest.raises(UserError, match=f"no some/folder in {tmp_path}, nor in the workspace {workspace.path}"):
+        imported.begin(asked)
 
 
 @pytest.mark.parametrize(("changes", "sentence"), [
