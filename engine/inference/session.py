@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+import psutil
 
 from engine.config import UserError
 
 PREFILL_TOKENS = 512            # of a prompt read at once: their logits take this many times the vocabulary
+WORTH_ASKING_BYTES = 1 << 28    # of a cache: below it, the machine isn't asked whether there is room
 ONE_CORE_BYTES = 16 << 20       # below it, handing work to a second core takes longer than the work
 
 
@@ -48,10 +50,13 @@ class Session:
         given = {value.name: value.shape for value in self._run.get_inputs()}
         self.caches = [name.removeprefix("past_key_values.") for name in given if name.startswith("past_key_values.")]
         logits = next((value for value in self._run.get_outputs() if value.name == "logits"), None)
-        if {"input_ids", "attention_mask", "position_ids"} - set(given) or not self.caches or logits is None:
+        shapes = [given[f"past_key_values.{name}"] for name in self.caches]
+        if ({"input_ids", "attention_mask", "position_ids"} - set(given) or not shapes or logits is None
+                or len(shapes[0]) != 4 or not all(isinstance(size, int) and size > 0 for size in
+                                                  (*shapes[0][1::2], *logits.shape[-1:]))):
             raise UserError(f"{path} is no decoder with a cache; export the bundle again.", where=str(path))
-        self.vocab_size = int(logits.shape[-1])
-        _, self.num_kv_heads, _, self.head_size = given[f"past_key_values.{self.caches[0]}"]
+        self.vocab_size = logits.shape[-1]
+        _, self.num_kv_heads, _, self.head_size = shapes[0]
         self.adapter = self._read_adapter(adapter) if adapter else {}
         self.appends = self._run.get_modelmeta().custom_metadata_map.get("target") != "portable"
 
@@ -103,8 +108,16 @@ class Session:
         return logits[:, -1], present
 
     def cache(self, capacity: int) -> Cache:
-        """An empty cache with room for `capacity` tokens."""
-        return (Cache if self.appends else GrowingCache)(self, self._run, capacity)
+        """An empty cache with room for `capacity` tokens. Raises UserError where the machine's memory has none."""
+        wanted = (capacity * (16 + 4 * len(self.caches) * self.num_kv_heads * self.head_size)
+                  + 4 * self.vocab_size * min(capacity, PREFILL_TOKENS))
+        try:
+            if wanted < WORTH_ASKING_BYTES or wanted < psutil.virtual_memory().available:
+                return (Cache if self.appends else GrowingCache)(self, self._run, capacity)
+        except MemoryError:
+            pass
+        raise UserError(f"keys and values of {capacity:,} tokens take {wanted / 2**30:,.1f} GiB, and this machine has "
+                        "no room for them; ask for fewer new tokens.", where="max_new_tokens")
 
 
 class Cache:
@@ -130,11 +143,16 @@ class Cache:
 
     def read(self, ids: np.ndarray) -> np.ndarray:
         """Append tokens (T,) and return the logits (V,) of the one after them, valid until the next call."""
+        for logits in self.parts(ids):
+            last = logits[-1]
+        return last
+
+    def parts(self, ids: np.ndarray) -> Iterator[np.ndarray]:
+        """Append tokens (T,) part by part; gives the logits (P, V) after each of a part, valid until the next one."""
         assert 0 < len(ids) <= self.capacity - self.length, "the cache is too small"
         for start in range(0, len(ids), PREFILL_TOKENS):
-            part = np.ascontiguousarray(ids[start:start + PREFILL_TOKENS], np.int64)
-            self._step(part)
-        return self._logits[0, -1]
+            self._step(np.ascontiguousarray(ids[start:start + PREFILL_TOKENS], np.int64))
+            yield self._logits[0]
 
     def _step(self, ids: np.ndarray) -> None:
         new, total = len(ids), self.length + len(ids)

@@ -172,10 +172,8 @@ def test_changed_files_open_or_are_refused(world, one_thread):
 
 
 def test_a_bomb_of_a_tokenizer_is_not_even_parsed(world, monkeypatch, tmp_path):
-    from engine.inference import bundle as bundles
-
     bomb = shutil.copytree(world / "toy", tmp_path / "bomb")
-    monkeypatch.setitem(bundles.MOST_BYTES, "tokenizer.json", 1000)
+    monkeypatch.setitem(files.MOST_BYTES, "tokenizer.json", 1000)
     with pytest.raises(UserError, match=r"tokenizer\.json has [\d,]+ bytes, and no honest one has more than 1,000"):
         load(bomb)
 
