@@ -18,7 +18,7 @@ from engine.runs import Run
 from engine.runs.timing import ENDING, asking
 from studio.figures import FONT, KEPT, QUIET, SERIES, _hover, _still, drawn
 from studio.forms import Form
-from studio.layout import actions, button, picture
+from studio.layout import actions, button, picture, stack
 from studio.run_parts import progress
 from studio.session import Session
 from studio.texts import Text, shell_line
@@ -37,9 +37,11 @@ class Speed:
         self.run: Run | None = None
         self.bundle: Path | None = None
         self.go = button("Measure the speed", "speed", self.start)
-        self.words, self.figures, self.bars = Text(on_press=self._pressed), Text(), picture(visible=False)
+        self.words, self.figures, self.bars = Text(on_press=self._pressed), Text(), picture()
+        # Hidden by what is around it: a HoloViews pane that is drawn already fails when it is shown again.
+        self.drawn = stack(self.bars, visible=False)
         self.card = card(Form("benchmark", session, skip=("bundle",)), actions(self.go), self.words, self.figures,
-                         self.bars, title="Speed",
+                         self.drawn, title="Speed",
                          line="How fast this bundle is on this machine, beside every other way of running the same "
                               "model that is installed here.")
         self._seen: Any = None
@@ -113,7 +115,7 @@ class Speed:
             self.figures.html = banner("error", error.sentence if isinstance(error, UserError) else
                                        "benchmark.json is damaged; measure the speed again.")
             self.bars.object = None
-        self.bars.visible = self.bars.object is not None
+        self.drawn.visible = self.bars.object is not None
 
     def _pressed(self, what: str) -> None:
         if what == "stop" and self.run is not None:

@@ -103,8 +103,8 @@ def _graphs(folder: Path, manifest: Any) -> dict[str, str]:
     graphs = summary.get("graphs") if isinstance(summary, dict) else None
     if not isinstance(graphs, dict):
         return {FULL: MODEL}
-    if len(graphs) > MOST_GRAPHS:
-        raise UserError(f"{folder / files.MANIFEST} names {len(graphs):,} graphs, and no honest one more than "
+    if not 1 <= len(graphs) <= MOST_GRAPHS:
+        raise UserError(f"{folder / files.MANIFEST} names {len(graphs):,} graphs, and an honest one from 1 to "
                         f"{MOST_GRAPHS}; choose another bundle.", where=str(folder / files.MANIFEST))
     return {str(name): str(path) for name, path in graphs.items()}
 

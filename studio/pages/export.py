@@ -53,7 +53,9 @@ class Export(Page):
         self.failed = Text(on_press=lambda name: self.session.goto("runs", run=name))
         self.verdict, self.cases, self.where, self.contents, self.about = Text(), picture(), Text(), Text(), Sheet()
         self.smaller, self.quality = Text(), picture()
-        self.costs = card(self.smaller, self.quality, title="Smaller forms", visible=False,
+        # Hidden by what is around it: a HoloViews pane that is drawn already fails when it is shown again.
+        self.drawn = stack(self.quality, visible=False)
+        self.costs = card(self.smaller, self.drawn, title="Smaller forms", visible=False,
                           line="What each precision costs, and what it gains. In the picture, the lower right is best; "
                                "the larger the mark, the larger the file.")
         self.speed = Speed(self.session)
@@ -146,7 +148,7 @@ class Export(Page):
         except (UserError, *files.MISSHAPEN):
             rows = ["damaged"]
             self.smaller.html, self.quality.object = banner("error", "cost.json is damaged; export it again."), None
-        self.costs.visible, self.quality.visible = bool(rows), self.quality.object is not None
+        self.costs.visible, self.drawn.visible = bool(rows), self.quality.object is not None
 
 
 def _told(make: Callable[[], Any], name: str = "") -> Any:
