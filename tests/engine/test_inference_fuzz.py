@@ -3,7 +3,7 @@
 Good checkpoints, bundles, adapters, imports, requests and what the pages show of bundles (`toy_strangers`) are changed
 at random (`toy_harm`): bytes, lengths, numbers and words of their JSON, code in templates, links out of the folder. A
 few seconds of it belong to every run, with one of the costly kinds; STUDIO_FUZZ=10000 asks for that many of all kinds,
-in a process whose memory is limited.
+in a process whose memory is limited; STUDIO_FUZZ_SEED gives others, STUDIO_FUZZ_SECONDS ends it early.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections import Counter
+import traceback
 from pathlib import Path
 
 import pytest
@@ -35,28 +35,28 @@ CHEAP, COSTLY = ("checkpoint", "bundle", "request", "imported"), ("adapted", "ju
 LINKS = 0.02        # of the changes to bundles put a link to the canary in the place of a file
 
 
-def campaign(world: Path, kinds: tuple[str, ...], count: int, seconds: float, seed: int) -> dict[str, dict[str, int]]:
-    """Of each kind, how many changed files were let in, how many refused, and how many seconds the slowest took.
-
-    Anything but a UserError of one line comes out as it is.
-    """
+def campaign(world: Path, kinds: tuple[str, ...], count: int, seconds: float, seed: int) -> dict[str, dict]:
+    """Of each kind, how many changed files were let in, how many refused, how many seconds the slowest took, and which
+    ended in anything but a UserError of one line."""
     strangers = toy_strangers.known(world, kinds)
-    found = {kind: Counter(opened=0, refused=0, slowest=0) for kind in kinds}
+    found = {kind: {"opened": 0, "refused": 0, "slowest": 0.0, "crashed": []} for kind in kinds}
     weights, begun = [strangers[kind].weight for kind in kinds], time.monotonic()
     for number in range(count):
         if time.monotonic() - begun > seconds:
             break
         dice = random.Random(seed * 1_000_003 + number)
         kind = dice.choices(kinds, weights)[0]
-        started = time.monotonic()
+        started, counts = time.monotonic(), found[kind]
         try:
-            how = attempt(world, strangers[kind], dice)
+            counts[attempt(world, strangers[kind], dice)] += 1
         except BaseException as error:
-            raise AssertionError(f"seed {seed}, number {number}: {kind} ended in {type(error).__name__}: "
-                                 f"{str(error)[:500]}") from error
-        found[kind][how] += 1
-        found[kind]["slowest"] = max(found[kind]["slowest"], round(time.monotonic() - started, 2))
-    return {kind: dict(counts) for kind, counts in found.items()}
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            counts["crashed"].append(f"seed {seed}, number {number}: {type(error).__name__} in {place.filename}, line "
+                                     f"{place.lineno}: {str(error)[:300]}")
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+        counts["slowest"] = max(counts["slowest"], round(time.monotonic() - started, 2))
+    return found
 
 
 def attempt(world: Path, stranger: Stranger, dice: random.Random) -> str:
@@ -117,17 +117,18 @@ def test_changed_files_open_or_are_refused(world, kinds, one_thread):
     if wanted:
         code = ("import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (12 << 30, 12 << 30));"
                 "import json; from pathlib import Path; from test_inference_fuzz import campaign;"
-                "print(json.dumps(campaign(Path(sys.argv[1]), tuple(sys.argv[4:]), int(sys.argv[2]), 1e9, "
-                "int(sys.argv[3]))))")
+                "print(json.dumps(campaign(Path(sys.argv[1]), tuple(sys.argv[5:]), int(sys.argv[2]), "
+                "float(sys.argv[3]), int(sys.argv[4]))))")
         paths = [str(Path(__file__).parent), *map(str, Path(__file__).parents[1:3])]
-        done = subprocess.run([sys.executable, "-c", code, str(world), str(wanted), os.environ.get("STUDIO_SEED", "1"),
-                               *kinds], env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-                              capture_output=True, text=True)
+        asked = [os.environ.get("STUDIO_FUZZ_SECONDS", "1e9"), os.environ.get("STUDIO_FUZZ_SEED", "1")]
+        done = subprocess.run([sys.executable, "-c", code, str(world), str(wanted), *asked, *kinds],
+                              env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)}, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-3000:]
         found = json.loads(done.stdout.splitlines()[-1])
-        print("\n".join(f"{kind}: {counts}" for kind, counts in found.items()))
+        print("\n".join(f"{kind}: {counts}" for kind, counts in found.items()), flush=True)
     else:
         found = campaign(world, kinds, 10_000, SECONDS, seed=int(time.time()))
+    assert [sentence for counts in found.values() for sentence in counts["crashed"]] == []
     assert sum(counts["refused"] for counts in found.values()) > 0
     after = contents(world.parent)
     assert {name for name in {*before, *after} if before.get(name) != after.get(name)} == set(), \

@@ -137,7 +137,7 @@ def known(world: Path, kinds: tuple[str, ...]) -> dict[str, Stranger]:
         "imported": Stranger(tiny, {"config.json": JSON, pretrained.INDEX: JSON, "tokenizer.json": JSON,
                                     "tokenizer_config.json": JSON, "chat_template.jinja": (changed_text,),
                                     "model-00002-of-00002.safetensors": WEIGHTS}, partial(_import, workspace, tiny),
-                             weight=1),
+                             weight=0.4),
         "adapted": Stranger(bundles / "adapted", {
             "adapter/model.onnx_adapter": (changed_bytes,), f"adapter/{lora.CONFIG}": JSON,
             f"adapter/{lora.WEIGHTS}": WEIGHTS, files.MANIFEST: JSON}, partial(_adapt, bundles / "adapted"),
@@ -150,7 +150,7 @@ def known(world: Path, kinds: tuple[str, ...]) -> dict[str, Stranger]:
         _timed(toy)
         found["pages"] = Stranger(toy, {
             "parity.json": JSON, "cost.json": JSON, "benchmark.json": JSON, files.MANIFEST: JSON,
-            "README.md": (changed_text, changed_bytes)}, _Pages(workspace), weight=0.25)
+            "README.md": (changed_text, changed_bytes)}, _Pages(workspace), weight=0.2)
     return {name: found[name] for name in kinds}
 
 
