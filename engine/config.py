@@ -20,14 +20,14 @@ from engine.table import Table
 
 
 class UserError(Exception):
-    """One clear sentence for a person: what was wrong, where, and what to do.
+    """One clear sentence for a person: what was wrong, where, and what to do; in one line, whatever names are in it.
 
     `where` names the file and line or the dotted field, for a form to show it beside the field.
     """
 
     def __init__(self, sentence: str, where: str = "") -> None:
-        super().__init__(sentence)
-        self.sentence = sentence
+        self.sentence = " ".join(sentence.splitlines())
+        super().__init__(self.sentence)
         self.where = where
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,13 @@ from engine.config import UserError
 
 MANIFEST = "manifest.json"
 FULL = (28, 122)  # the numbers of the errors for a full disk and a used-up quota
+
+MOST_BYTES = {"tokenizer.json": 128 << 20, "config.json": 4 << 20, "generation_config.json": 4 << 20,
+              "tokenizer_config.json": 16 << 20, "special_tokens_map.json": 16 << 20, "chat_template.jinja": 1 << 20}
+"""Of files that come with models, and may come from strangers; the largest published ones are a third of that."""
+ANY_BYTES = 64 << 20    # of every other file that is read whole as JSON or text
+MISSHAPEN = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+"""What code raises that looks into a JSON value of another shape than it should have."""
 
 
 def write(path: Path, content: str | bytes) -> None:
@@ -38,16 +46,45 @@ def write_json(path: Path, value: Any) -> None:
     write(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """The value in a JSON file; a UserError that names file, line and column if it is damaged."""
+def read_json(path: Path, most: int | None = None) -> Any:
+    """The value in a JSON file; a UserError that names file, line and column if it is damaged.
+
+    It is also refused where it has more than `most` bytes (those of MOST_BYTES if None), where it is nested so deeply
+    that it cannot be read, and where it is no file, such as a pipe, which would be waited for.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text(path, most))
+    except RecursionError:
+        reason = "it is nested too deeply"
+    except json.JSONDecodeError as error:
+        reason = str(error)
+    except ValueError:
+        reason = "one of its numbers has thousands of digits"     # which Python refuses to read
+    raise UserError(f"{path} is damaged ({reason}); restore or delete it.", where=str(path))
+
+
+def read_text(path: Path, most: int | None = None) -> str:
+    """The text of a UTF-8 file, under the limits of `read_json`."""
+    try:
+        require_size(path, most)
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"{path} is missing.", where=str(path)) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise UserError(f"{path} is damaged ({error}); restore or delete it.", where=str(path)) from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}.", where=str(path)) from None
+
+
+def require_size(path: Path, most: int | None = None) -> None:
+    """Refuse what is no file, or one that is larger than any honest one of its name. Raises OSError if there is none.
+    """
+    found, most = path.stat(), MOST_BYTES.get(path.name, ANY_BYTES) if most is None else most
+    if not stat.S_ISREG(found.st_mode):
+        raise UserError(f"{path} cannot be read: it is no file; remove it.", where=str(path))
+    if found.st_size > most:
+        raise UserError(f"{path} has {found.st_size:,} bytes, and no honest one has more than {most:,}; choose "
+                        "another.", where=str(path))
 
 
 def sync(path: Path) -> None:

@@ -63,6 +63,10 @@ def picture(rows: Sequence[Mapping[str, Any]]) -> Any:
     fast = [row for row in rows if row.get("tokens_per_second") and math.isfinite(row.get("divergence", math.nan))]
     if not fast:
         return None
+    for row in fast:
+        if figures.drawn(row["tokens_per_second"]) <= 0 or figures.drawn(row["bytes"]) <= 0 or \
+                figures.drawn(row["divergence"]) > 1e6:
+            raise ValueError(row)
     largest = max(row["bytes"] for row in fast)
     # A logarithmic axis has no zero: float32 itself stands below the smallest divergence.
     known = [row["divergence"] for row in fast if row["divergence"] > 0]

@@ -23,6 +23,7 @@ if "bokeh" not in hv.Store.renderers:
 PARTS = {"embedding": "#0f8577", "positions": "#7a8a12", "attention": "#5b6ee1", "mlp": "#c2570c",
          "norms": "#6b7280", "head": "#2a86c7"}
 KEPT, DROPPED, QUIET, GOOD, BAD = "#0f8577", "#c9493a", "#7d8a87", "#1f9256", "#d0443a"
+MOST_CASES = 500    # of a proof that are drawn
 SERIES = ("#0f8577", "#c2570c", "#5b6ee1", "#b0388f", "#7a8a12", "#2a86c7", "#a3591d", "#6b7280")
 FAMILY = "Roboto, Arial, sans-serif"
 FONT = value(FAMILY)
@@ -61,6 +62,13 @@ def number(value: float) -> str:
         if abs(value) >= size:
             return f"{value / (1e3 if letter == 'k' else size):.3g}{letter}"
     return f"{value:,.0f}"
+
+
+def drawn(value: Any) -> float:
+    """A number that a figure can place; ValueError for what is none, as damaged files have it."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e100:
+        raise ValueError(value)
+    return float(value)
 
 
 def byte_size(num_bytes: float) -> str:
@@ -237,10 +245,15 @@ def loss_by_position(series: Mapping[str, tuple[Sequence[float], Sequence[float]
 
 
 def parity(cases: Sequence[Mapping[str, Any]], tolerance: float) -> Any:
-    """The largest difference of each case on a logarithmic axis, against the tolerance."""
+    """The largest difference of each case on a logarithmic axis, against the tolerance.
+
+    Raises ValueError for a tolerance that is no number above 0, and for more cases than a proof has.
+    """
     smallest = 1e-9  # a logarithmic axis has no zero: an exact case stands at its edge
+    if drawn(tolerance) <= 0 or len(cases) > MOST_CASES:
+        raise ValueError(tolerance)
     known = [case["max_difference"] if case["max_difference"] is not None else float("nan") for case in cases]
-    rows = [(max(smallest, value) if np.isfinite(value) else 1e3, -i, str(case["name"]),
+    rows = [(max(smallest, drawn(value)) if np.isfinite(value) else 1e3, -i, str(case["name"]),
              f"{value:.2g}" if np.isfinite(value) else "no number", GOOD if case["passed"] else BAD)
             for i, (case, value) in enumerate(zip(cases, known, strict=True))]
     left = min([tolerance / 100, *(row[0] for row in rows)]) / 3

@@ -9,16 +9,16 @@ from typing import Any
 
 import holoviews as hv
 
-from engine import runs
+from engine import files, runs
 from engine.config import UserError
 from engine.export.benchmark import result
 from engine.inference.bundle import scores
 from engine.inference.speed_table import BASE, HEADS, cells, heads, notes
 from engine.runs import Run
 from engine.runs.timing import ENDING, asking
-from studio.figures import FONT, KEPT, QUIET, SERIES, _hover, _still
+from studio.figures import FONT, KEPT, QUIET, SERIES, _hover, _still, drawn
 from studio.forms import Form
-from studio.layout import actions, button, picture
+from studio.layout import actions, button, picture, stack
 from studio.run_parts import progress
 from studio.session import Session
 from studio.texts import Text, shell_line
@@ -37,9 +37,11 @@ class Speed:
         self.run: Run | None = None
         self.bundle: Path | None = None
         self.go = button("Measure the speed", "speed", self.start)
-        self.words, self.figures, self.bars = Text(on_press=self._pressed), Text(), picture(visible=False)
+        self.words, self.figures, self.bars = Text(on_press=self._pressed), Text(), picture()
+        # Hidden by what is around it: a HoloViews pane that is drawn already fails when it is shown again.
+        self.drawn = stack(self.bars, visible=False)
         self.card = card(Form("benchmark", session, skip=("bundle",)), actions(self.go), self.words, self.figures,
-                         self.bars, title="Speed",
+                         self.drawn, title="Speed",
                          line="How fast this bundle is on this machine, beside every other way of running the same "
                               "model that is installed here.")
         self._seen: Any = None
@@ -109,11 +111,11 @@ class Speed:
             found = result(self.bundle)
             self.figures.html = table(found) if found else txt('<p class="nothing">{}</p>', NOTHING)
             self.bars.object = chart(found["rows"]) if found else None
-        except (UserError, KeyError, TypeError, ValueError) as error:
+        except (UserError, *files.MISSHAPEN) as error:
             self.figures.html = banner("error", error.sentence if isinstance(error, UserError) else
                                        "benchmark.json is damaged; measure the speed again.")
             self.bars.object = None
-        self.bars.visible = self.bars.object is not None
+        self.drawn.visible = self.bars.object is not None
 
     def _pressed(self, what: str) -> None:
         if what == "stop" and self.run is not None:
@@ -148,7 +150,7 @@ def chart(rows: Sequence[Mapping[str, Any]]) -> Any:
     fast = [row for row in rows if not row["failed"]]
     if not fast:
         return None
-    widest = max(row["tokens_per_second"] for row in fast)
+    widest = max(drawn(row["tokens_per_second"]) for row in fast)
     bars, words, limits = [], [], []
     for place, row in enumerate(fast):
         speed, limit = row["tokens_per_second"], row.get("limit_tokens_per_second")
@@ -156,7 +158,7 @@ def chart(rows: Sequence[Mapping[str, Any]]) -> Any:
                      f"{row['prefill_tokens_per_second']:,.0f}", f"{limit:,.0f}" if limit else "–",
                      COLOURS.get(row["kind"], SERIES[7])))
         words.append((speed + widest * 0.012, -place, f"{speed:,.0f}"))
-        if limit and limit < 1.4 * widest:
+        if limit and drawn(limit) < 1.4 * widest:
             limits.append((limit, -place - 0.46, limit, -place + 0.46))
     picture_of = hv.Rectangles(bars, ["x0", "y0", "x1", "y1"], ["way", "speed", "prefill", "limit", "colour"]).opts(
         color="colour", line_alpha=0, tools=_hover(("", "@way"), ("new tokens a second", "@speed"),

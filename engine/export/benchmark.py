@@ -81,7 +81,7 @@ def result(bundle: Path) -> dict[str, Any] | None:
     path = bundle / RESULT
     if not path.exists():
         return None
-    found = files.read_json(path)
+    found = folder_of.told(bundle, RESULT)
     if not isinstance(found, dict) or not isinstance(found.get("rows"), list):
         raise UserError(f"{path} is damaged; measure the speed again.", where=str(path))
     return found if found.get("fingerprint") == files.fingerprint_file(_manifest(bundle)) else None

@@ -9,12 +9,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.config import UserError
-from engine.inference.generator import Generator, Rendered, Token
+from engine.inference.generator import Generator, Prompt, Token
 
-MOST_TEXTS = 16                 # prompts times `n` of one request
+MOST_TEXTS = 128                # prompts times `n` of one request
+MOST_REPEATS = 16
+MOST_ALTERNATIVES = 100
+MOST_NUMBER = 10**12
 DEFAULT_TOKENS = 16             # of a completion that states none, as there
-UNKNOWN = {"presence_penalty": 0, "frequency_penalty": 0, "logit_bias": None, "best_of": 1, "suffix": None,
-           "tools": None, "functions": None, "echo": False}
+UNKNOWN = {"presence_penalty": 0, "frequency_penalty": 0, "logit_bias": None, "best_of": 1, "suffix": "",
+           "tools": None, "functions": None, "response_format": {"type": "text"}}
 """What is asked for there and not done here, with the values that ask for nothing."""
 
 
@@ -22,7 +25,7 @@ UNKNOWN = {"presence_penalty": 0, "frequency_penalty": 0, "logit_bias": None, "b
 class Asked:
     """One request, checked."""
 
-    prompts: tuple[str, ...]
+    prompts: tuple[Prompt, ...]
     settings: dict[str, Any]    # of Generator.tokens
     chat: bool
     repeats: int                # texts for each prompt
@@ -32,7 +35,7 @@ class Asked:
     prompt_tokens: int
     model: str = ""             # the name that was asked for; empty for whichever is served
 
-    def texts(self) -> Iterator[tuple[str, Asked]]:
+    def texts(self) -> Iterator[tuple[Prompt, Asked]]:
         """Each text to write: its prompt, and the request with a seed of its own."""
         for prompt in self.prompts:
             for number in range(self.repeats):
@@ -59,42 +62,52 @@ def reading(body: bytes, model: Generator, chat: bool) -> Asked:
     for field, nothing in UNKNOWN.items():
         if given.get(field, nothing) not in (nothing, None, [], {}):
             raise UserError(f"{field} is not done here; leave it out.", where=field)
-    prompts = (model.chat(_list(given, "messages")),) if chat else _prompts(given, model)
+    if (echo := given.get("echo") is True) and chat:
+        raise UserError("echo is not done for chats; leave it out, or ask for a completion.", where="echo")
+    prompts: tuple[Prompt, ...] = (model.chat(_list(given, "messages")),) if chat else _prompts(given, model)
     repeats, stream = _number(given, "n", 1, int), given.get("stream") is True
-    if not 1 <= repeats * len(prompts) <= MOST_TEXTS:
-        raise UserError(f"{repeats * len(prompts)} texts are asked for; it must be from 1 to {MOST_TEXTS}.", where="n")
-    counts = [len(model.encode(prompt)) for prompt in prompts]
+    if not (1 <= repeats <= MOST_REPEATS and repeats * len(prompts) <= MOST_TEXTS):
+        raise UserError(f"{repeats:.6g} texts for each of {len(prompts)} prompts are asked for; it must be from 1 to "
+                        f"{MOST_REPEATS}, and at most {MOST_TEXTS} together.", where="n")
+    counts = [len(model.encode(prompt, room=0)) for prompt in prompts]
     room = model.context_length - max(counts)
     length = "max_tokens" if given.get("max_completion_tokens") is None else "max_completion_tokens"
     most = _number(given, length, room if chat else DEFAULT_TOKENS, int)
-    if most < 1:
-        raise UserError(f"{length} is {most}; it must be at least 1.", where=length)
+    least = 0 if echo else 1
+    if most < least:
+        raise UserError(f"{length} is {most}; it must be at least {least}.", where=length)
     stop = given.get("stop") or []
     stop = [stop] if isinstance(stop, str) else stop
     if not isinstance(stop, list) or len(stop) > 16 or not all(isinstance(s, str) for s in stop):
         raise UserError("stop must be a text or at most 16 texts.", where="stop")
     shown = _logprobs(given, chat)
+    if shown > MOST_ALTERNATIVES:
+        raise UserError(f"logprobs can tell at most {MOST_ALTERNATIVES} alternatives at each token; ask for fewer.",
+                        where="top_logprobs" if chat else "logprobs")
     seed = given.get("seed")
     if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
         raise UserError("seed must be a whole number.", where="seed")
     settings = {"max_new_tokens": most, "temperature": _number(given, "temperature", 1.0),
                 "top_p": _number(given, "top_p", 1.0), "top_k": _number(given, "top_k", 0, int),
-                "seed": None if seed is None else abs(seed), "stop": stop, "alternatives": max(0, shown)}
+                "seed": None if seed is None else abs(seed), "stop": stop, "alternatives": max(0, shown),
+                "echo": echo}
+    model.encode(prompts[counts.index(max(counts))], room=0 if echo and most == 0 else 1)
     options = given.get("stream_options")
     tell = stream and isinstance(options, dict) and options.get("include_usage") is True
     return Asked(tuple(prompts), settings, chat, repeats, stream, tell, shown, sum(counts) * repeats, name)
 
 
-def _prompts(given: dict[str, Any], model: Generator) -> tuple[str, ...]:
+def _prompts(given: dict[str, Any], model: Generator) -> tuple[Prompt, ...]:
     prompt = given.get("prompt", "")
-    many = prompt if isinstance(prompt, list) else [prompt]
-    if many and many is prompt and all(isinstance(item, int) and not isinstance(item, bool) for item in many):
-        if not all(0 <= item < model.vocab_size for item in many):
-            raise UserError(f"prompt holds a token that is none of the model's {model.vocab_size}.", where="prompt")
-        return (Rendered(model.tokenizer.decode(many, skip_special_tokens=False)),)
-    if not many or not all(isinstance(item, str) for item in many):
-        raise UserError("prompt must be a text, several texts or token ids.", where="prompt")
-    return tuple(many)
+    many = prompt if isinstance(prompt, list) and not _are_ids(prompt) else [prompt]
+    if not many or not all(isinstance(item, str) or _are_ids(item) for item in many):
+        raise UserError("prompt must be a text, several texts, token ids or several lists of token ids.",
+                        where="prompt")
+    return tuple(item if isinstance(item, str) else tuple(item) for item in many)
+
+
+def _are_ids(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(item) is int for item in value)
 
 
 def _list(given: dict[str, Any], name: str) -> list[Any]:
@@ -110,6 +123,8 @@ def _number(given: dict[str, Any], name: str, otherwise: Any, kind: type = float
         return otherwise
     if isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float)):
         raise UserError(f"{name} must be a {'whole ' if kind is int else ''}number.", where=name)
+    if abs(value) > MOST_NUMBER:
+        raise UserError(f"{name} is too large; it must be a number up to {MOST_NUMBER:g}.", where=name)
     return value
 
 
@@ -122,7 +137,7 @@ def _logprobs(given: dict[str, Any], chat: bool) -> int:
 # The answer -------------------------------------------------------------------------------------------
 
 
-def choice(asked: Asked, number: int, prompt: str, tokens: Sequence[Token]) -> dict[str, Any]:
+def choice(asked: Asked, number: int, tokens: Sequence[Token]) -> dict[str, Any]:
     """One text, whole."""
     text = "".join(token.text for token in tokens)
     said = {"message": {"role": "assistant", "content": text}} if asked.chat else {"text": text}
@@ -145,9 +160,10 @@ def _told(asked: Asked, tokens: Sequence[Token]) -> dict[str, Any] | None:
     for token in tokens:
         starts.append(place)
         place += len(token.text)
+    # Nothing stands before the first token of a prompt, so nothing says how likely it is.
     return {"tokens": [token.text for token in tokens], "text_offset": starts,
-            "token_logprobs": [_log(token.probability) for token in tokens],
-            "top_logprobs": [_named(token) for token in tokens]}
+            "token_logprobs": [None if math.isnan(token.probability) else _log(token.probability) for token in tokens],
+            "top_logprobs": [None if math.isnan(token.probability) else _named(token) for token in tokens]}
 
 
 def _named(token: Token) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ MODEL = "onnx/model.onnx"
 FULL = "float32"
 SCORES = "text-classification"      # the task of a model that scores, in the Hub's words
 NEEDED = ("config.json", "tokenizer.json")
-MOST_BYTES = {"tokenizer.json": 128 << 20, "config.json": 4 << 20}   # the largest published ones are a third of that
+BESIDE = ("tokenizer_config.json", "chat_template.jinja")       # which say how to chat, where a bundle has them
+TOLD_BYTES = 4 << 20        # of what a bundle says about itself: its manifest, proof, costs and speed
+MOST_GRAPHS = 64
 CHECKED_BYTES = 1 << 30     # a larger file is checked by its size alone: reading it twice would double the wait
 
 
@@ -27,10 +30,8 @@ def check(folder: Path, precision: str = FULL) -> tuple[dict[str, Any], Path]:
     sizes, sums = _listed(folder, manifest)
     for name in (*NEEDED, graph, *(n for n in sizes if n.startswith(f"{graph}_data"))):
         _check_file(folder, name, sizes.get(name), sums.get(name))
-    for name, most in MOST_BYTES.items():
-        if sizes[name] > most:
-            raise UserError(f"{folder / name} has {sizes[name]:,} bytes, and no honest one has more than {most:,}; "
-                            "choose another bundle.", where=str(folder / name))
+    for name in BESIDE:
+        beside(folder, name)
     config = files.read_json(folder / "config.json")
     if not isinstance(config, dict):
         raise UserError(f"{folder / 'config.json'} holds no settings; export the bundle again.",
@@ -38,12 +39,30 @@ def check(folder: Path, precision: str = FULL) -> tuple[dict[str, Any], Path]:
     return config, folder / graph
 
 
+def beside(folder: Path, name: str) -> Path | None:
+    """A file that a bundle may have, once it is inside and unchanged; None where there is none.
+
+    A folder without a manifest, as checkpoints are, has none to hold it against.
+    """
+    path = folder / name
+    if not (folder / files.MANIFEST).exists():
+        if not os.path.lexists(path):
+            return None
+        _require_inside(folder, name)
+        return path
+    sizes, sums = _listed(folder, _manifest(folder))
+    if name not in sizes and not os.path.lexists(path):
+        return None
+    _check_file(folder, name, sizes.get(name), sums.get(name))
+    return path
+
+
 def _listed(folder: Path, manifest: Any) -> tuple[dict[str, int], dict[str, str]]:
     """Sizes and checksums of the files, by their names."""
     try:
         return ({str(name): int(size) for name, size in manifest["files"].items()},
                 {str(name): str(mark) for name, mark in manifest["checksums"].items()})
-    except (TypeError, KeyError, AttributeError, ValueError):
+    except files.MISSHAPEN:
         raise UserError(f"{folder / files.MANIFEST} is not the manifest of a bundle; export it again.",
                         where=str(folder / files.MANIFEST)) from None
 
@@ -84,6 +103,9 @@ def _graphs(folder: Path, manifest: Any) -> dict[str, str]:
     graphs = summary.get("graphs") if isinstance(summary, dict) else None
     if not isinstance(graphs, dict):
         return {FULL: MODEL}
+    if not 1 <= len(graphs) <= MOST_GRAPHS:
+        raise UserError(f"{folder / files.MANIFEST} names {len(graphs):,} graphs, and an honest one from 1 to "
+                        f"{MOST_GRAPHS}; choose another bundle.", where=str(folder / files.MANIFEST))
     return {str(name): str(path) for name, path in graphs.items()}
 
 
@@ -93,16 +115,24 @@ def _manifest(folder: Path) -> Any:
     if not (folder / files.MANIFEST).exists():
         raise UserError(f"{folder} has no {files.MANIFEST}, so it is no complete bundle; export it again.",
                         where=str(folder))
-    return files.read_json(folder / files.MANIFEST)
+    _require_inside(folder, files.MANIFEST)
+    return files.read_json(folder / files.MANIFEST, TOLD_BYTES)
+
+
+def told(folder: Path, name: str) -> Any:
+    """What a bundle says of itself in a JSON file: its manifest, proof, costs or speed; of whatever shape it is.
+
+    Raises UserError for a file that is missing, damaged or larger than any honest one, or that leads out of the folder.
+    """
+    _require_inside(folder, name)
+    return files.read_json(folder / name, TOLD_BYTES)
 
 
 def _check_file(folder: Path, name: str, size: int | None, mark: str | None) -> None:
     path = folder / name
     if not path.is_file():
         raise UserError(f"{path} is missing; export the bundle again.", where=str(path))
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise UserError(f"{path} leads out of the bundle's folder and is not opened; export the bundle again.",
-                        where=str(path))
+    _require_inside(folder, name)
     found = path.stat().st_size
     if size is None or mark is None:
         raise UserError(f"{path} is not in the bundle's manifest; export the bundle again.", where=str(path))
@@ -111,6 +141,17 @@ def _check_file(folder: Path, name: str, size: int | None, mark: str | None) -> 
                         where=str(path))
     if found <= CHECKED_BYTES and files.fingerprint_file(path) != mark:
         raise UserError(f"{path} was changed since it was exported; export the bundle again.", where=str(path))
+
+
+def _require_inside(folder: Path, name: str) -> None:
+    path = folder / name
+    try:
+        inside = path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):     # a link to itself
+        inside = False
+    if not inside:
+        raise UserError(f"{path} leads out of the bundle's folder and is not opened; export the bundle again.",
+                        where=str(path))
 
 
 def context_length(folder: Path, config: dict[str, Any]) -> int:

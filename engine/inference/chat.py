@@ -8,21 +8,18 @@ from typing import Any
 
 from engine import files
 from engine.config import UserError
-
-MOST_BYTES = 16 << 20       # of a file that may hold a template
+from engine.inference.bundle import beside
 
 
 def template_of(bundle: Path) -> str:
-    """The chat template in chat_template.jinja or tokenizer_config.json; "" if the model has none."""
-    own, path = bundle / "chat_template.jinja", bundle / "tokenizer_config.json"
-    for file in (own, path):
-        if file.is_file() and file.stat().st_size > MOST_BYTES:
-            raise UserError(f"{file} has more than {MOST_BYTES:,} bytes, and no honest one has; choose another bundle.",
-                            where=str(file))
-    if own.is_file():
-        return own.read_text(encoding="utf-8", errors="replace")
-    settings = files.read_json(path) if path.is_file() else {}
-    found = settings.get("chat_template") if isinstance(settings, dict) else None
+    """The chat template in chat_template.jinja or tokenizer_config.json; "" if the model has none.
+
+    Raises UserError for a file that was changed since the export, that leads out of the folder, or that is too large.
+    """
+    own = beside(bundle, "chat_template.jinja")
+    if own is not None:
+        return files.read_text(own)
+    found = _settings(bundle).get("chat_template")
     if isinstance(found, list):  # several by name, as some published tokenizers have them
         found = {entry.get("name"): entry.get("template") for entry in found if isinstance(entry, dict)
                  and isinstance(entry.get("name"), str)}.get("default")
@@ -30,11 +27,16 @@ def template_of(bundle: Path) -> str:
 
 
 def tokens_of(bundle: Path) -> dict[str, str]:
-    """The special tokens that templates put in, by their names in tokenizer_config.json."""
-    path = bundle / "tokenizer_config.json"
-    settings = files.read_json(path) if path.is_file() else {}
+    """The special tokens that templates put in, by their names in tokenizer_config.json. Raises as `template_of`."""
+    settings = _settings(bundle)
     return {name: settings[name] for name in ("bos_token", "eos_token", "pad_token", "unk_token")
-            if isinstance(settings, dict) and isinstance(settings.get(name), str)}
+            if isinstance(settings.get(name), str)}
+
+
+def _settings(bundle: Path) -> dict[str, Any]:
+    path = beside(bundle, "tokenizer_config.json")
+    settings = files.read_json(path) if path is not None else {}
+    return settings if isinstance(settings, dict) else {}
 
 
 def render(template: str, messages: Sequence[Mapping[str, Any]], tokens: Mapping[str, str],
@@ -59,6 +61,8 @@ def _plain(number: int, message: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(content, list) and all(isinstance(part, dict) and isinstance(part.get("text"), str)
                                          for part in content):
         content = "".join(part["text"] for part in content)
+    elif content is None and isinstance(message, Mapping) and message.get("role") == "assistant":
+        content = ""    # as of an answer that was nothing but calls of tools
     if not isinstance(content, str):
         raise UserError(f"messages.{number} has no text as its content; give role and content.",
                         where=f"messages.{number}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Generator as Iterating
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,20 +16,26 @@ from engine.inference import bundle as folder_of
 from engine.inference.chat import render, template_of, tokens_of
 from engine.inference.defaults import defaults, weigh
 from engine.inference.sampling import cut, draw, probability, softmax
-from engine.inference.session import Session
-from engine.inference.text import Writing
+from engine.inference.session import Cache, Session
+from engine.inference.text import Writing, encoded, spelled
 from engine.tokens.tokenizer import load as load_tokenizer
+from engine.tokens.tokenizer import pieces
 
 
 @dataclass(frozen=True)
 class Token:
-    """One generated token."""
+    """One token that was generated, or one of the prompt that was asked for too."""
 
     id: int
     text: str                   # the characters that became certain with it; "" inside an unfinished character
-    probability: float          # that the model gave it, before temperature and cuts
+    probability: float          # that the model gave it, before temperature and cuts; NaN for the first of all
     alternatives: tuple[tuple[int, str, float], ...] = ()   # (id, text, probability), likeliest first, itself included
     finish: str = ""            # of the last one: "stop" at the end of a text or a stop string, else "length"
+    given: bool = False         # it stands in the prompt
+
+
+Prompt = str | Sequence[int]
+"""A text, or the token ids that it is to be read as."""
 
 
 class Rendered(str):
@@ -75,27 +83,33 @@ class Generator:
         tokens = self.tokens(prompt, max_new_tokens, temperature, top_k, top_p, seed, stop)
         return (token.text for token in tokens if token.text)
 
-    def tokens(self, prompt: str, max_new_tokens: int = 128, temperature: float = 0.8, top_k: int = 0,
+    def tokens(self, prompt: Prompt, max_new_tokens: int = 128, temperature: float = 0.8, top_k: int = 0,
                top_p: float = 1.0, seed: int | None = None, stop: Sequence[str] = (),
-               alternatives: int = 0) -> Iterator[Token]:
+               alternatives: int = 0, echo: bool = False) -> Iterator[Token]:
         """`generate` token by token, with the `alternatives` likeliest tokens at each place.
 
         The texts of the tokens together are what `generate` returns. The token that ends a text is
-        among them, with what was still held back as its text.
+        among them, with what was still held back as its text. With `echo` the prompt's tokens come first, with the
+        probabilities that the model gave them; `max_new_tokens` may be 0 then.
         """
-        _check(max_new_tokens, temperature, top_k, top_p)
+        _check(max_new_tokens, temperature, top_k, top_p, least=0 if echo else 1)
         stop = [stop] if isinstance(stop, str) else list(stop)
-        return self._tokens(self.encode(prompt), max_new_tokens, temperature, top_k, top_p,
-                            np.random.default_rng(seed), stop, alternatives)
+        ids = self.encode(prompt, room=min(1, max_new_tokens))
+        return self._tokens(ids, max_new_tokens, temperature, top_k, top_p, np.random.default_rng(seed), stop,
+                            alternatives, self._spelled(prompt, ids) if echo else None)
 
     def _tokens(self, prompt: np.ndarray, most: int, temperature: float, top_k: int, top_p: float,
-                dice: np.random.Generator, stop: Sequence[str], alternatives: int) -> Iterator[Token]:
+                dice: np.random.Generator, stop: Sequence[str], alternatives: int,
+                echo: list[str] | None = None) -> Iterator[Token]:
         most = min(most, self.context_length - len(prompt))
         cache = self._session.cache(len(prompt) + most)
         writing = Writing(self.tokenizer, prompt.tolist(), stop)
         unread, known = prompt, prompt.tolist()
+        if echo is not None:
+            logits = yield from self._read_aloud(cache, prompt, echo, alternatives, "" if most else "length")
         for count in range(1, most + 1):
-            logits = cache.read(unread)
+            if echo is None or count > 1:
+                logits = cache.read(unread)
             weighed = weigh(logits, known, self.repetition_penalty)
             token = draw(cut(weighed, temperature, top_k, top_p), dice) if temperature else int(weighed.argmax())
             others = self._likeliest(softmax(logits), alternatives) if alternatives else ()
@@ -112,6 +126,28 @@ class Generator:
                 return
             unread = np.array([token])
             known.append(token)
+
+    def _read_aloud(self, cache: Cache, prompt: np.ndarray, texts: list[str], alternatives: int,
+                    finish: str) -> Iterating[Token, None, np.ndarray]:
+        """The prompt's own tokens; returns the logits (V,) after the last, which has `finish`."""
+        ids, place = prompt.tolist(), 0
+        yield Token(ids[0], texts[0], math.nan, (), finish if len(ids) == 1 else "", given=True)
+        for part in cache.parts(prompt):
+            for logits in part:
+                place += 1
+                if place < len(ids):
+                    shares = softmax(logits)
+                    yield Token(ids[place], texts[place], float(shares[ids[place]]),
+                                self._likeliest(shares, alternatives), finish if place == len(ids) - 1 else "",
+                                given=True)
+        return logits
+
+    def _spelled(self, prompt: Prompt, ids: np.ndarray) -> list[str]:
+        """The characters that each token of a prompt stands for; together they are the prompt."""
+        if not isinstance(prompt, str):
+            return spelled(self.tokenizer, ids.tolist())
+        texts = [text for _, text in pieces(self.tokenizer, prompt)]
+        return [""] * (len(ids) - len(texts)) + texts   # what begins a text goes unsaid
 
     def batch(self, prompts: Sequence[str], max_new_tokens: int = 128, temperature: float = 0.8, top_k: int = 0,
               top_p: float = 1.0, seed: int | None = None, stop: Sequence[str] = ()) -> list[str]:
@@ -158,12 +194,14 @@ class Generator:
         """The prompt for an answer to messages ({"role", "content"}), by the model's own chat template."""
         return Rendered(render(template_of(self.bundle), messages, tokens_of(self.bundle)))
 
-    def encode(self, prompt: str) -> np.ndarray:
+    def encode(self, prompt: Prompt, room: int = 1) -> np.ndarray:
         """The token ids (T,) of a prompt, with what the tokenizer puts around texts unless the prompt is `Rendered`.
 
-        An empty prompt begins a new text. UserError if it fills the context.
+        An empty prompt begins a new text. Raises UserError if it leaves no room for `room` more tokens in the context,
+        and for half a character in it.
         """
-        ids = self.tokenizer.encode(prompt, add_special_tokens=not isinstance(prompt, Rendered)).ids
+        ids = (encoded(self.tokenizer, prompt, not isinstance(prompt, Rendered)) if isinstance(prompt, str)
+               else [int(number) for number in prompt])
         if not ids:
             # In training, the end of a text is what stands before the next.
             begin = min(self.ends, default=None) if self.begin is None else self.begin
@@ -171,9 +209,11 @@ class Generator:
                 raise UserError("the prompt is empty, and this model knows no token that begins a text; "
                                 "write at least one word.", where="prompt")
             ids = [begin]
-        if len(ids) >= self.context_length:
-            raise UserError(f"the prompt has {len(ids)} tokens, but the model sees {self.context_length} at once and "
-                            "needs room for an answer; shorten it.", where="prompt")
+        if len(ids) + room > self.context_length:
+            raise UserError(f"the prompt has {len(ids)} tokens, but the model sees {self.context_length} at once"
+                            f"{' and needs room for an answer' if room else ''}; shorten it.", where="prompt")
+        if not isinstance(prompt, str) and not all(0 <= i < self.vocab_size for i in ids):
+            raise UserError(f"the prompt holds a token that is none of the model's {self.vocab_size}.", where="prompt")
         if max(ids) >= self.vocab_size:
             raise UserError(f"the prompt has the token {max(ids)}, but the model knows {self.vocab_size} tokens; "
                             "tokenizer.json is of another model.", where="prompt")
@@ -202,9 +242,9 @@ class Generator:
                      for i in best)
 
 
-def _check(max_new_tokens: int, temperature: float, top_k: int, top_p: float) -> None:
+def _check(max_new_tokens: int, temperature: float, top_k: int, top_p: float, least: int = 1) -> None:
     for wrong, name, value, right in (
-        (max_new_tokens < 1, "max_new_tokens", max_new_tokens, "at least 1"),
+        (max_new_tokens < least, "max_new_tokens", max_new_tokens, f"at least {least}"),
         (not 0 <= temperature < float("inf"), "temperature", temperature, "0 or more"),
         (top_k < 0, "top_k", top_k, "0 (all) or more"),
         (not 0 < top_p <= 1, "top_p", top_p, "more than 0 and at most 1"),

@@ -18,6 +18,7 @@ from engine.config import UserError
 from engine.inference import bundle as folder_of
 from engine.inference.chat import render, template_of, tokens_of
 from engine.inference.session import options_for, told
+from engine.inference.text import encoded
 from engine.tokens.tokenizer import load as load_tokenizer
 
 Text = str | Sequence[Mapping[str, Any]]
@@ -48,7 +49,7 @@ class Reader:
             raise UserError("this model has no chat template, so it scores texts and no messages; give it texts.",
                             where="messages")
         whole = text if isinstance(text, str) else render(self._template, text, self._named, answer=False)
-        ids = self.tokenizer.encode(whole, add_special_tokens=plain).ids
+        ids = encoded(self.tokenizer, whole, add_special_tokens=plain)
         if not ids:
             raise UserError("the text is empty; write at least one word.", where="text")
         if len(ids) > self.context_length:

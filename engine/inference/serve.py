@@ -28,7 +28,7 @@ from tornado.web import Application, RequestHandler
 
 from engine.config import UserError
 from engine.inference.asked import Asked, choice, delta, reading
-from engine.inference.generator import Generator, Token
+from engine.inference.generator import Generator, Prompt, Token
 
 MOST_BODY = 4 << 20
 MOST_WAITING = 32
@@ -54,7 +54,7 @@ class Service:
         finally:
             self.waiting -= 1
 
-    async def tokens(self, prompt: str, asked: Asked) -> AsyncIterator[Token]:
+    async def tokens(self, prompt: Prompt, asked: Asked) -> AsyncIterator[Token]:
         """What the model writes, from a thread; leaving the loop early ends the writing at its next token."""
         loop, found = asyncio.get_running_loop(), asyncio.Queue[Any]()
         over = threading.Event()
@@ -174,8 +174,8 @@ class Completions(Handler):
         choices, written = [], 0
         for number, (prompt, again) in enumerate(asked.texts()):
             tokens = [token async for token in self.service.tokens(prompt, again)]
-            written += len(tokens)
-            choices.append(choice(asked, number, prompt, tokens))
+            written += sum(not token.given for token in tokens)
+            choices.append(choice(asked, number, tokens))
         head = self._head(asked, "chat.completion" if self.chat else "text_completion")
         await self.finish({**head, "choices": choices, "usage": asked.usage(written)})
 
@@ -188,7 +188,7 @@ class Completions(Handler):
                 first = {"index": number, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
                 await self._send({**head, "choices": [first]})
             async for token in self.service.tokens(prompt, again):
-                written += 1
+                written += not token.given
                 await self._send({**head, "choices": [delta(asked, number, token)]})
         if asked.tell_usage:
             await self._send({**head, "choices": [], "usage": asked.usage(written)})

@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+import psutil
 
 from engine.config import UserError
 
 PREFILL_TOKENS = 512            # of a prompt read at once
+WORTH_ASKING_BYTES = 1 << 28    # of a cache: below it, the machine isn't asked whether there is room
 ONE_CORE_BYTES = 15 << 20       # below it, handing work to a second core takes longer than the work, token by token
 
 
@@ -48,10 +50,13 @@ class Session:
         given = {value.name: value.shape for value in self._run.get_inputs()}
         self.caches = [name.removeprefix("past_key_values.") for name in given if name.startswith("past_key_values.")]
         logits = next((value for value in self._run.get_outputs() if value.name == "logits"), None)
-        if {"input_ids", "attention_mask", "position_ids"} - set(given) or not self.caches or logits is None:
+        shapes = [given[f"past_key_values.{name}"] for name in self.caches]
+        if ({"input_ids", "attention_mask", "position_ids"} - set(given) or not shapes or logits is None
+                or len(shapes[0]) != 4 or not all(isinstance(size, int) and size > 0 for size in
+                                                  (*shapes[0][1::2], *logits.shape[-1:]))):
             raise UserError(f"{path} is no decoder with a cache; export the bundle again.", where=str(path))
-        self.vocab_size = int(logits.shape[-1])
-        _, self.num_kv_heads, _, self.head_size = given[f"past_key_values.{self.caches[0]}"]
+        self.vocab_size = logits.shape[-1]
+        _, self.num_kv_heads, _, self.head_size = shapes[0]
         self.adapter = self._read_adapter(adapter) if adapter else {}
         self.appends = self._run.get_modelmeta().custom_metadata_map.get("target") != "portable"
 
@@ -109,8 +114,16 @@ class Session:
             return self._run.run(outputs, inputs, options)
 
     def cache(self, capacity: int) -> Cache:
-        """An empty cache with room for `capacity` tokens."""
-        return (Cache if self.appends else GrowingCache)(self, self._run, capacity)
+        """An empty cache with room for `capacity` tokens. Raises UserError where the machine's memory has none."""
+        wanted = (capacity * (16 + 4 * len(self.caches) * self.num_kv_heads * self.head_size)
+                  + 4 * self.vocab_size * min(capacity, PREFILL_TOKENS))
+        try:
+            if wanted < WORTH_ASKING_BYTES or wanted < psutil.virtual_memory().available:
+                return (Cache if self.appends else GrowingCache)(self, self._run, capacity)
+        except MemoryError:
+            pass
+        raise UserError(f"keys and values of {capacity:,} tokens take {wanted / 2**30:,.1f} GiB, and this machine has "
+                        "no room for them; ask for fewer new tokens.", where="max_new_tokens")
 
 
 def only_the_cache() -> onnxruntime.RunOptions:
@@ -168,13 +181,24 @@ class Cache:
         self.length += 1
         return self._logits[0, -1]
 
-    def _append(self, ids: np.ndarray) -> None:
-        """Read tokens (1, T) whose logits nobody asks for."""
+    def parts(self, ids: np.ndarray) -> Iterator[np.ndarray]:
+        """Append tokens (T,) part by part; gives the logits (P, V) after each of a part."""
+        assert 0 < len(ids) <= self.capacity - self.length, "the cache is too small"
+        for start in range(0, len(ids), PREFILL_TOKENS):
+            part = np.ascontiguousarray(ids[None, start:start + PREFILL_TOKENS], np.int64)
+            logits = np.empty((1, part.shape[1], self.vocab_size), np.float32)
+            self._append(part, logits)
+            yield logits[0]
+
+    def _append(self, ids: np.ndarray, logits: np.ndarray | None = None) -> None:
+        """Read tokens (1, T); their logits go into `logits` (1, T, V), if anybody asks for them."""
         binding, end = self._binding(), self.length + ids.shape[1]
         self._bind(binding, "input_ids", ids)
         self._bind(binding, "position_ids", self._positions[:, self.length:end])
         self._bind(binding, "attention_mask", self._mask[:, :end])
-        self._step(binding, only_the_cache())
+        if logits is not None:
+            binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
+        self._step(binding, only_the_cache() if logits is None else None)
         self.length = end
 
     def _step(self, binding: Any, options: onnxruntime.RunOptions | None = None) -> None:

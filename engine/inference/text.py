@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from tokenizers import Tokenizer
 
+from engine.config import UserError
+
 UNFINISHED = "\ufffd"
 
 
@@ -13,11 +15,13 @@ class Writing:
     """Characters out of a growing row of token ids.
 
     A character of several bytes may come in several tokens; it is given when it is whole. What
-    could be the beginning of a stop string is held back until it is known not to be one.
+    could be the beginning of a stop string is held back until it is known not to be one. Special tokens are left out
+    unless `special`.
     """
 
-    def __init__(self, tokenizer: Tokenizer, before: Sequence[int] = (), stop: Sequence[str] = ()) -> None:
-        self._tokenizer, self._stop = tokenizer, [s for s in stop if s]
+    def __init__(self, tokenizer: Tokenizer, before: Sequence[int] = (), stop: Sequence[str] = (),
+                 special: bool = False) -> None:
+        self._tokenizer, self._stop, self._special = tokenizer, [s for s in stop if s], special
         # A few tokens of the prompt stay in front: some decoders drop the space of a text's first word.
         self._ids = list(before[-4:])
         self._start = 0
@@ -48,7 +52,7 @@ class Writing:
         return rest if self.stopped else rest + held
 
     def _decode(self, start: int) -> str:
-        return self._tokenizer.decode(self._ids[start:], skip_special_tokens=True)
+        return self._tokenizer.decode(self._ids[start:], skip_special_tokens=not self._special)
 
     def _until_stop(self, piece: str) -> str:
         if self.stopped:
@@ -62,3 +66,20 @@ class Writing:
                        if text.endswith(stop[:length])), default=0)
         self._held = text[len(text) - longest:]
         return text[:len(text) - longest]
+
+
+def spelled(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
+    """The characters that become certain with each of the tokens, special ones included; together they are the text."""
+    writing = Writing(tokenizer, special=True)
+    texts = [writing.add(token) for token in ids]
+    return [*texts[:-1], texts[-1] + writing.end()] if texts else []
+
+
+def encoded(tokenizer: Tokenizer, text: str, add_special_tokens: bool = False) -> list[int]:
+    """The token ids of a text. Raises UserError for half a character (a lone surrogate), which JSON can spell."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"the text holds half a character at {error.start} (U+{ord(text[error.start]):04X}, a "
+                        "surrogate without its other half); take it out.", where="prompt") from None
+    return tokenizer.encode(text, add_special_tokens=add_special_tokens).ids

@@ -25,7 +25,7 @@ from engine.model.pretrained import published_name
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
-MOST_RANK = 4096
+MOST_RANK, MOST_ALPHA = 4096, 1e9
 NOTHING: Mapping[str, tuple[Any, ...]] = {
     "use_dora": (False, None), "lora_bias": (False, None), "bias": ("none", None), "modules_to_save": (None, []),
     "layer_replication": (None, []), "trainable_token_indices": (None, [], {}), "megatron_config": (None,),
@@ -149,6 +149,6 @@ def _scale(path: Path, values: Mapping[str, Any], module: str, rank: int) -> flo
         if module == plain or (plain == name and module.endswith(f".{name}")):
             alpha = own
             break
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) < MOST_ALPHA:
         raise UserError(f"{path} states lora_alpha as {alpha!r}; it must be a number.", where=str(path))
     return alpha / (math.sqrt(rank) if values.get("use_rslora") else rank)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Encoding, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from engine import files
 from engine.config import UserError
 from engine.tokens import END_OF_TEXT, ENDS, TokensConfig
 
@@ -52,6 +53,8 @@ def load(path: str | Path) -> Tokenizer:
     """The tokenizer in a tokenizer.json, set to cut and pad nothing; a UserError if it cannot be read."""
     path = Path(path)
     try:
+        if not path.is_dir():
+            files.require_size(path, files.MOST_BYTES["tokenizer.json"])
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, IsADirectoryError):
         raise UserError(f"{path} is missing or no file; name a tokenizer.json.", where=str(path)) from None

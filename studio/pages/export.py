@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from panel.viewable import Viewable
 
 from engine import files, runs
 from engine.config import UserError
+from engine.inference import bundle as bundle_of
 from studio import costs, figures
 from studio.corpus_card import data_card
 from studio.corpus_entries import Sheet
@@ -21,6 +24,7 @@ from studio.speed_view import Speed
 from studio.texts import Text, path, verdict
 from studio.views import age, banner, card, empty, join, number, press, tiles, txt
 
+MOST_FILES = 200    # of a bundle that are listed
 FILES = {"model.onnx": "the model, in ONNX", "model_fp16.onnx": "in float16", "model_int8.onnx": "in int8",
          "model_quantized.onnx": "in int8_dynamic", "model_q4.onnx": "in int4", "cost.json": "what they cost",
          "tokenizer.json": "its tokenizer", "config.json": "its shape",
@@ -49,7 +53,9 @@ class Export(Page):
         self.failed = Text(on_press=lambda name: self.session.goto("runs", run=name))
         self.verdict, self.cases, self.where, self.contents, self.about = Text(), picture(), Text(), Text(), Sheet()
         self.smaller, self.quality = Text(), picture()
-        self.costs = card(self.smaller, self.quality, title="Smaller forms", visible=False,
+        # Hidden by what is around it: a HoloViews pane that is drawn already fails when it is shown again.
+        self.drawn = stack(self.quality, visible=False)
+        self.costs = card(self.smaller, self.drawn, title="Smaller forms", visible=False,
                           line="What each precision costs, and what it gains. In the picture, the lower right is best; "
                                "the larger the mark, the larger the file.")
         self.speed = Speed(self.session)
@@ -116,31 +122,47 @@ class Export(Page):
             return
         bundle = self.session.workspace.place("bundles") / self.chosen.value
         self.speed.show(bundle)
-        try:
-            parity, manifest = files.read_json(bundle / "parity.json"), files.read_json(bundle / files.MANIFEST)
-        except UserError as error:
-            self.verdict.html, self.cases.object = verdict(False, "This bundle has no proof", error.sentence), None
-            return
-        self.verdict.html = join([_verdict(parity), tiles(_figures(parity)), _refused_gguf(manifest)])
-        self.cases.object = figures.parity(parity["cases"], parity["tolerance"])
+        self._show_proof(bundle)
         self._show_costs(bundle)
         self.where.html = path(bundle)
-        self.contents.html = _contents(bundle, manifest)
+        self.contents.html = _told(lambda: _contents(bundle_of.told(bundle, files.MANIFEST)), files.MANIFEST)
         self.about.html = data_card(bundle, "export it again")
+
+    def _show_proof(self, bundle: Path) -> None:
+        try:
+            parity = bundle_of.told(bundle, "parity.json")
+            shown = join([_verdict(parity), tiles(_figures(parity))])
+            cases = figures.parity(parity["cases"], parity["tolerance"])
+        except (UserError, *files.MISSHAPEN) as error:
+            told = error.sentence if isinstance(error, UserError) else "parity.json is damaged; export it again."
+            self.verdict.html, self.cases.object = verdict(False, "This bundle has no proof", told), None
+            return
+        self.verdict.html = join([shown, _told(lambda: _refused_gguf(bundle_of.told(bundle, files.MANIFEST)))])
+        self.cases.object = cases
 
     def _show_costs(self, bundle: Path) -> None:
         try:
-            rows = files.read_json(bundle / "cost.json") if (bundle / "cost.json").exists() else []
+            rows = bundle_of.told(bundle, "cost.json") if (bundle / "cost.json").exists() else []
             self.smaller.html = costs.table(rows) if rows else txt("")
             self.quality.object = costs.picture(rows) if rows else None
-        except (UserError, KeyError, TypeError, ValueError):
+        except (UserError, *files.MISSHAPEN):
             rows = ["damaged"]
             self.smaller.html, self.quality.object = banner("error", "cost.json is damaged; export it again."), None
-        self.costs.visible, self.quality.visible = bool(rows), self.quality.object is not None
+        self.costs.visible, self.drawn.visible = bool(rows), self.quality.object is not None
+
+
+def _told(make: Callable[[], Any], name: str = "") -> Any:
+    """Markup made of what a bundle says about itself, or, where that is damaged, a sentence if it has a `name`."""
+    try:
+        return make()
+    except (UserError, *files.MISSHAPEN) as error:
+        told = error.sentence if isinstance(error, UserError) else f"{name} is damaged; export the bundle again."
+        return banner("error", told) if name else txt("")
 
 
 def _verdict(parity: dict[str, Any]) -> Any:
-    return verdict(bool(parity["passed"]), "Parity passed: it is the same model" if parity["passed"] else
+    passed = parity["passed"] is True
+    return verdict(passed, "Parity passed: it is the same model" if passed else
                    "Parity FAILED: it is not the same model", str(parity["sentence"]))
 
 
@@ -164,7 +186,7 @@ def _refused_gguf(manifest: Any) -> Any:
     summary = manifest.get("summary") if isinstance(manifest, dict) else None
     told = summary.get("gguf") if isinstance(summary, dict) else None
     sentence = told.get("refused") if isinstance(told, dict) else ""
-    return banner("warning", sentence) if sentence else txt("")
+    return banner("warning", str(sentence)) if sentence else txt("")
 
 
 def _refusal(run: runs.Run) -> Any:
@@ -179,12 +201,13 @@ def _refusal(run: runs.Run) -> Any:
                  txt('<p class="more">{}, {}</p>', age(failed.get("time", 0.0)), press("Look at the run", run.name))])
 
 
-def _contents(bundle: Path, manifest: dict[str, Any]) -> Any:
-    sizes = manifest.get("files") or {str(p.relative_to(bundle)): p.stat().st_size for p in sorted(bundle.rglob("*"))
-                                      if p.is_file()}
+def _contents(manifest: dict[str, Any]) -> Any:
+    sizes = manifest["files"]
     rows = join(txt('<tr><td><code>{}</code></td><td>{}</td><td class="num">{}</td></tr>', name,
                     FILES.get(Path(name).name) or FILES.get(Path(name).suffix, ""), figures.byte_size(amount))
-                for name, amount in sizes.items())
+                for name, amount in islice(sizes.items(), MOST_FILES))
+    more = txt('<tr><td colspan="3">and {} more</td></tr>', f"{len(sizes) - MOST_FILES:,}") \
+        if len(sizes) > MOST_FILES else txt("")
     total = txt('<tr><td><b>together</b></td><td></td><td class="num"><b>{}</b></td></tr>',
                 figures.byte_size(sum(sizes.values())))
-    return txt('<div class="scroll"><table>{}{}</table></div>', rows, total)
+    return txt('<div class="scroll"><table>{}{}{}</table></div>', rows, more, total)

@@ -40,6 +40,7 @@ class Test(Page):
         self.first, self.second = Voice("What it writes"), Voice("")
         self.batch, self.board, self.differ = PromptSet(), ScoreBoard(), Background()
         self.sources: dict[str, Source] = {}
+        self.refused: list[str] = []
         self._fast, self._asked = None, ""
         select = {"options": [], "size": "small", "sizing_mode": "stretch_width", "margin": 0}
         self.bundle = pmui.Select(label="Model", **select)
@@ -63,7 +64,7 @@ class Test(Page):
         self.compare = button("Compare with PyTorch", "difference", self.look_closer)
         self.reveal = button("Reveal", "visibility", self._reveal, visible=False)
         self.legend, self.close = Text(_legend()), Text()
-        self.words = Text(on_press=self.session.goto)
+        self.words, self.broken = Text(on_press=self.session.goto), Text()
         self.legend.visible = False
         self.closer = card(self.close, title="Logits in PyTorch and in onnxruntime", visible=False,
                            line="The prompt, token by token, in float32 PyTorch and in the bundle's graph.")
@@ -79,12 +80,12 @@ class Test(Page):
         return split(
             [card(self.bundle, self.other, self.blind, self.prompt, self.many, actions(self.go, self.end, self.compare),
                   self.temperature, self.top_p, self.top_k, self.length, self.seed, self.until, self.words,
-                  title="Prompt")],
+                  self.broken, title="Prompt")],
             [stack(sides, self.board, actions(self.reveal), self.legend, self.batch, self.closer)],
             left="minmax(0, 4fr)", right="minmax(0, 8fr)")
 
     def shown(self) -> None:
-        self.sources = _sources(self.session)
+        self.sources, self.refused = _sources(self.session)
         names = list(self.sources)
         wanted = next((name for name in (self.session.bundle, self.bundle.value) if name in names), None)
         self.bundle.param.update(options=names, value=wanted or next(iter(names), None))
@@ -104,6 +105,7 @@ class Test(Page):
             control.visible = not judges
         self.blind.visible = self.other.value != NOBODY and not self.many.value and not judges
         self.compare.disabled = source is None or source.checkpoint or judges or source.adapter or self.differ.busy
+        self.broken.html = join(banner("error", sentence) for sentence in self.refused)
         if source is None:
             self.words.html = banner("info", "There is no bundle yet: export a run first.",
                                      press("Go to Export", "export"))
@@ -215,14 +217,16 @@ class Test(Page):
             self._tell()
 
 
-def _sources(session: Any) -> dict[str, Source]:
-    """Everything that can speak, by its label: bundles in each of their precisions, then checkpoints, newest first."""
-    found = []
+def _sources(session: Any) -> tuple[dict[str, Source], list[str]]:
+    """Everything that can speak, by its label: bundles in each of their precisions, then checkpoints, newest first;
+    and a sentence on each bundle whose manifest is damaged, so that it can't."""
+    found, refused = [], []
     for bundle in session.workspace.listing("bundles"):
         try:
             kinds, judges, adapted = precisions(bundle), scores(bundle), keeps_adapter(bundle)
-        except UserError:
-            kinds, judges, adapted = ["float32"], False, False      # opening it says what is wrong
+        except UserError as error:
+            refused.append(f"Bundle {bundle.name} is left out: {error.sentence}")
+            continue
         for kind in kinds:
             label = bundle.name if kind == "float32" else f"{bundle.name} ({kind})"
             found.append(Source(label, bundle, kind, scores=judges))
@@ -231,7 +235,7 @@ def _sources(session: Any) -> dict[str, Source]:
     for run in runs.listing(session.workspace):
         found += [Source(f"{run.name}, checkpoint {path.name}", path, checkpoint=True, scores=_judges(path))
                   for path in run.checkpoints[::-1]]
-    return {source.label: source for source in found}
+    return {source.label: source for source in found}, refused
 
 
 def _judges(checkpoint: Path) -> bool:

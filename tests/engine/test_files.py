@@ -83,3 +83,33 @@ def test_a_damaged_json_file_is_named(tmp_path):
     (tmp_path / "x.json").write_text('{"a": ')
     with pytest.raises(UserError, match=r"x\.json is damaged"):
         files.read_json(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize(("content", "told"), [
+    (b"[" * 200_000, "nested too deeply"), (b'{"a": ' * 200_000, "nested too deeply"),
+    (b'{"a": 1' + b"0" * 5000 + b"}", "thousands of digits"), (b"\xff{}", "is damaged"),
+    (b" " * 2000, "has 2,000 bytes, and no honest one has more than 1,000"),
+])
+def test_json_that_cannot_be_read_ends_in_a_sentence(tmp_path, content, told):
+    (tmp_path / "x.json").write_bytes(content)
+    with pytest.raises(UserError, match=told) as error:
+        files.read_json(tmp_path / "x.json", most=1000 if b" " * 9 in content else None)
+    assert "x.json" in error.value.sentence
+    assert "\n" not in error.value.sentence
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(UserError, match="it is no file"):
+        files.read_json(tmp_path / "config.json")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+def test_a_checkpoint_s_files_have_the_limits_of_a_bundle_s(tmp_path, monkeypatch, name):
+    from engine.model.published import config_from
+    from engine.tokens.tokenizer import load
+
+    with open(tmp_path / name, "wb") as file:
+        file.truncate(files.MOST_BYTES[name] + 1)       # no more than a hole on the disk
+    with pytest.raises(UserError, match=rf"{name} has [\d,]+ bytes, and no honest one has more than"):
+        config_from(tmp_path) if name == "config.json" else load(tmp_path / name)

@@ -8,11 +8,13 @@ import shutil
 import onnx
 import pytest
 import toy_bundle
+from toy_bundle import declare
 
 from engine import files
 from engine.config import UserError
 from engine.export import graph
 from engine.inference import load
+from engine.inference.chat import template_of
 
 
 @pytest.fixture(scope="module")
@@ -23,15 +25,6 @@ def good(tmp_path_factory):
 @pytest.fixture
 def bundle(good, tmp_path):
     return shutil.copytree(good, tmp_path / "toy")
-
-
-def declare(bundle):
-    """Make the manifest agree with the files, as one who forges a bundle would."""
-    manifest = files.read_json(bundle / files.MANIFEST)
-    names = [str(p.relative_to(bundle)) for p in bundle.rglob("*") if p.is_file() and p.name != files.MANIFEST]
-    manifest["files"] = {name: (bundle / name).stat().st_size for name in names}
-    manifest["checksums"] = {name: files.fingerprint_file(bundle / name) for name in names}
-    files.write_json(bundle / files.MANIFEST, manifest)
 
 
 def test_a_good_one_opens(bundle):
@@ -67,7 +60,10 @@ def test_a_folder_without_a_manifest_is_no_bundle(bundle):
         load(bundle)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"files": 3}', '{"files": {}, "checksums": {}}'])
+@pytest.mark.parametrize("content", ["{", "[]", '{"files": 3}', '{"files": {}, "checksums": {}}', "[" * 200_000,
+                                     '{"files": 1' + "0" * 5000 + "}", '{"files": {"a": Infinity}, "checksums": {}}',
+                                     '{"summary": {"graphs": {' + ",".join(f'"{n}": ""' for n in range(99)) + "}}}",
+                                     " " * (5 << 20) + "{}"], ids=lambda content: content[:20].strip() or "large")
 def test_a_broken_manifest_is_told(bundle, content):
     (bundle / files.MANIFEST).write_text(content)
     with pytest.raises(UserError, match="manifest"):
@@ -109,7 +105,7 @@ def test_a_tokenizer_of_another_model_is_told(tmp_path):
 
 
 def test_a_link_out_of_the_folder_is_not_followed(bundle, tmp_path):
-    for name in ("tokenizer.json", "onnx/model.onnx"):
+    for name in ("tokenizer.json", "onnx/model.onnx", "tokenizer_config.json", files.MANIFEST):
         outside = shutil.copy(bundle / name, tmp_path / "outside")
         (bundle / name).unlink()
         os.symlink(outside, bundle / name)
@@ -135,3 +131,65 @@ def test_weights_outside_the_folder_are_never_read(tmp_path, monkeypatch, place)
     declare(bundle)
     with pytest.raises(UserError, match="could not be read by onnxruntime"):
         load(bundle)
+
+
+# What says how to chat ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def chatty(bundle):
+    """A bundle that was exported with a chat template."""
+    path = bundle / "tokenizer_config.json"
+    files.write_json(path, {**files.read_json(path), "chat_template": "Say: {{ messages[0]['content'] }}"})
+    declare(bundle)
+    return bundle
+
+
+ASKED = [{"role": "user", "content": "kalo"}]
+
+
+def test_a_template_that_was_changed_after_the_export_is_not_used(chatty):
+    model = load(chatty)
+    assert model.chat(ASKED) == "Say: kalo"
+    path = chatty / "tokenizer_config.json"
+    path.write_text(path.read_text().replace("Say", "Lie"))
+    for use in (lambda: model.chat(ASKED), lambda: load(chatty)):
+        with pytest.raises(UserError, match=r"tokenizer_config\.json was changed since it was exported"):
+            use()
+
+
+def test_a_template_that_somebody_put_beside_is_not_used(chatty, tmp_path):
+    (tmp_path / "secret").write_text("something of this machine")
+    own = chatty / "chat_template.jinja"
+    own.write_text("another")
+    with pytest.raises(UserError, match=r"chat_template\.jinja is not in the bundle's manifest"):
+        load(chatty)
+    own.unlink()
+    own.symlink_to(tmp_path / "secret")
+    with pytest.raises(UserError, match=r"chat_template\.jinja leads out of the bundle's folder"):
+        load(chatty)
+    (chatty / files.MANIFEST).unlink()      # a checkpoint has none, and its links are not followed either
+    with pytest.raises(UserError, match=r"chat_template\.jinja leads out"):
+        template_of(chatty)
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "chat_template.jinja"])
+@pytest.mark.parametrize("content", [b"[" * 200_000, b"\xff\xfe", b" " * 5000, b'{"a": 1' + b"0" * 5000 + b"}"],
+                         ids=["deep", "no text", "large", "long"])
+def test_a_broken_template_that_the_manifest_vouches_for_is_told(chatty, monkeypatch, name, content):
+    monkeypatch.setitem(files.MOST_BYTES, name, 4000)
+    (chatty / name).write_bytes(content)
+    declare(chatty)
+    with pytest.raises(UserError, match=rf"{name}|template"):
+        load(chatty).chat(ASKED)
+
+
+def test_a_cache_that_no_machine_holds_is_refused_in_a_sentence(bundle):
+    files.write_json(bundle / "config.json", {**files.read_json(bundle / "config.json"),
+                                              "max_position_embeddings": 10**12})
+    declare(bundle)
+    model = load(bundle)
+    with pytest.raises(UserError, match=r"keys and values of 1,000,000,0\d\d tokens take [\d,.]+ GiB") as error:
+        model.generate("kalo", max_new_tokens=10**9)
+    assert error.value.where == "max_new_tokens"
+    assert isinstance(model.generate("kalo", max_new_tokens=3), str)

@@ -1,7 +1,9 @@
 """Files from strangers: whatever is in them, they open or are refused in one sentence.
 
-Good checkpoints and bundles are changed at random: bytes, lengths, numbers and words of their JSON. A few
-seconds of it belong to every run; STUDIO_FUZZ=10000 asks for that many, in a process whose memory is limited.
+Good checkpoints, bundles, adapters, imports, requests and what the pages show of bundles (`toy_strangers`) are changed
+at random (`toy_harm`): bytes, lengths, numbers and words of their JSON, code in templates, links out of the folder. A
+few seconds of it belong to every run, with one of the costly kinds; STUDIO_FUZZ=10000 asks for that many of all kinds,
+in a process whose memory is limited; STUDIO_FUZZ_SEED gives others, STUDIO_FUZZ_SECONDS ends it early.
 """
 
 from __future__ import annotations
@@ -14,11 +16,13 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import traceback
 from pathlib import Path
 
 import pytest
 import toy_bundle
+import toy_strangers
+from toy_strangers import Stranger
 
 from engine import files
 from engine.config import UserError
@@ -26,156 +30,115 @@ from engine.inference import load
 from engine.model import pretrained
 
 SECONDS = 3.0
-HANGS_AFTER_SECONDS = 60
-ABSURD = [None, True, -1, 0, 0.5, 1e308, 2**31, 2**63, 10**30, "", "../../../etc/passwd", "\x00", [], {}, [[[]]], "NaN",
-          {"a": {"b": []}}, ["x"] * 100, float("nan"), -(2**63)]
+HANGS_AFTER_SECONDS = 120
+CHEAP, COSTLY = ("checkpoint", "bundle", "request", "imported"), ("adapted", "judge", "pages")
+LINKS = 0.02        # of the changes to bundles put a link to the canary in the place of a file
 
 
-def places(value, path=()) -> Iterator[tuple]:
-    """Where something stands in a JSON value."""
-    if path:
-        yield path
-    if isinstance(value, dict | list):
-        for key in value if isinstance(value, dict) else range(len(value)):
-            yield from places(value[key], (*path, key))
-
-
-def changed_json(data: bytes, dice: random.Random) -> bytes:
-    """One value in it replaced, dropped, or put somewhere else."""
-    value = json.loads(data)
-    known = list(places(value))
-    if not known:
-        return data
-    *way, last = dice.choice(known)
-    inside = value
-    for key in way:
-        inside = inside[key]
-    if isinstance(inside, dict) and dice.random() < 0.25:
-        del inside[last]
-    else:
-        inside[last] = dice.choice(ABSURD)
-    return json.dumps(value).encode()
-
-
-def changed_bytes(data: bytes, dice: random.Random) -> bytes:
-    made = bytearray(data)
-    for _ in range(dice.choice((1, 1, 3, 20))):
-        at, how = dice.randrange(max(1, len(made))), dice.randrange(5)
-        if how == 0:
-            made[at:at + 1] = bytes([dice.randrange(256)])
-        elif how == 1:
-            del made[at:at + dice.choice((1, 8, 500))]
-        elif how == 2:
-            made[at:at] = bytes(dice.randrange(256) for _ in range(dice.choice((1, 8, 100))))
-        elif how == 3:
-            made[at:] = b""
-        else:
-            made[at:at + 8] = dice.choice((b"\xff" * 8, b"\x00" * 8, b"\xff" * 7 + b"\x7f"))
-    return bytes(made)
-
-
-def changed_header(data: bytes, dice: random.Random) -> bytes:
-    """The JSON at the head of a safetensors file changed, its length told rightly."""
-    size = int.from_bytes(data[:8], "little")
-    head = changed_json(data[8:8 + size], dice)
-    return len(head).to_bytes(8, "little") + head + data[8 + size:]
-
-
-def declare(bundle: Path) -> None:
-    """A manifest that vouches for the files as they are, as one who forges a bundle would write it."""
-    manifest = files.read_json(bundle / files.MANIFEST)
-    names = [str(p.relative_to(bundle)) for p in bundle.rglob("*") if p.is_file() and p.name != files.MANIFEST]
-    manifest["files"] = {name: (bundle / name).stat().st_size for name in names}
-    manifest["checksums"] = {name: files.fingerprint_file(bundle / name) for name in names}
-    files.write_json(bundle / files.MANIFEST, manifest)
-
-
-CHECKPOINT = {"config.json": (changed_json, changed_bytes), "model.safetensors": (changed_header, changed_bytes)}
-BUNDLE = {"config.json": (changed_json,), "tokenizer.json": (changed_json, changed_bytes),
-          "tokenizer_config.json": (changed_json, changed_bytes), "onnx/model.onnx": (changed_bytes,),
-          "manifest.json": (changed_json, changed_bytes)}
-
-
-def campaign(checkpoint: Path, bundle: Path, count: int, seconds: float, seed: int) -> dict[str, int]:
-    """How many changed files opened and how many were refused; anything else comes out as it is."""
-    found, begun = {"opened": 0, "refused": 0}, time.monotonic()
+def campaign(world: Path, kinds: tuple[str, ...], count: int, seconds: float, seed: int) -> dict[str, dict]:
+    """Of each kind, how many changed files were let in, how many refused, how many seconds the slowest took, and which
+    ended in anything but a UserError of one line."""
+    strangers = toy_strangers.known(world, kinds)
+    found = {kind: {"opened": 0, "refused": 0, "slowest": 0.0, "crashed": []} for kind in kinds}
+    weights, begun = [strangers[kind].weight for kind in kinds], time.monotonic()
     for number in range(count):
         if time.monotonic() - begun > seconds:
             break
         dice = random.Random(seed * 1_000_003 + number)
-        whole, plan = (checkpoint, CHECKPOINT) if dice.random() < 0.5 else (bundle, BUNDLE)
-        name = dice.choice(list(plan))
-        good = (whole / name).read_bytes()
-        signed = (whole / files.MANIFEST).read_bytes() if whole is bundle else b""
-        faulthandler.dump_traceback_later(HANGS_AFTER_SECONDS, exit=True)
+        kind = dice.choices(kinds, weights)[0]
+        started, counts = time.monotonic(), found[kind]
         try:
-            (whole / name).write_bytes(dice.choice(plan[name])(good, dice))
-            if whole is checkpoint:
-                pretrained.load(checkpoint)
-            else:
-                if name != files.MANIFEST:
-                    declare(bundle)
-                model = load(bundle)
-                model.generate("kalo mi", 2, seed=1)
-                if name == "tokenizer_config.json":
-                    model.chat([{"role": "user", "content": "kalo"}])
-            found["opened"] += 1
-        except UserError as error:
-            if "\n" in error.sentence:
-                raise AssertionError(f"seed {seed}, number {number}: {error.sentence}") from error
-            found["refused"] += 1
-        except Exception as error:
-            raise AssertionError(f"seed {seed}, number {number}: {name} ended in {type(error).__name__}: {error}") \
-                from error
-        finally:
-            faulthandler.cancel_dump_traceback_later()
-            (whole / name).write_bytes(good)
-            if signed:
-                (whole / files.MANIFEST).write_bytes(signed)
+            counts[attempt(world, strangers[kind], dice)] += 1
+        except BaseException as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            counts["crashed"].append(f"seed {seed}, number {number}: {type(error).__name__} in {place.filename}, line "
+                                     f"{place.lineno}: {str(error)[:300]}")
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+        counts["slowest"] = max(counts["slowest"], round(time.monotonic() - started, 2))
     return found
 
 
+def attempt(world: Path, stranger: Stranger, dice: random.Random) -> str:
+    """One change to one file of a stranger, and what came of it: "opened" or "refused". All is as it was then."""
+    whole, name = stranger.folder, dice.choice(list(stranger.plan))
+    good = (whole / name).read_bytes()
+    signed = (whole / files.MANIFEST).read_bytes() if stranger.vouched else b""
+    faulthandler.dump_traceback_later(HANGS_AFTER_SECONDS, exit=True)
+    try:
+        if stranger.vouched and dice.random() < LINKS:
+            (whole / name).unlink()
+            (whole / name).symlink_to(world / "canary" / "secret")
+        else:
+            put(whole / name, dice.choice(stranger.plan[name])(good, dice))
+        if stranger.vouched and name != files.MANIFEST:
+            toy_bundle.declare(whole)
+        stranger.use(name)
+        return "opened"
+    except UserError as error:
+        if "\n" in error.sentence:
+            raise AssertionError(f"not one line: {error.sentence}") from error
+        return "refused"
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        put(whole / name, good)
+        if signed:
+            put(whole / files.MANIFEST, signed)
+
+
+def put(path: Path, data: bytes) -> None:
+    """Another file in a file's place: whoever has the old one mapped into memory keeps it."""
+    path.unlink()
+    path.write_bytes(data)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Every file below a folder by its content, and every link by where it leads."""
+    return {str(path.relative_to(folder)): f"-> {os.readlink(path)}" if path.is_symlink() else
+            files.fingerprint_file(path) for path in folder.rglob("*") if path.is_symlink() or path.is_file()}
+
+
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
+def kinds():
+    return (*CHEAP, *COSTLY) if os.environ.get("STUDIO_FUZZ") else (*CHEAP, random.choice(COSTLY))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory, kinds):
     folder = tmp_path_factory.mktemp("fuzz")
-    (folder / "inside").mkdir()
-    bundle = toy_bundle.bundle(folder / "inside")
-    settings = files.read_json(bundle / "tokenizer_config.json")
-    files.write_json(bundle / "tokenizer_config.json", {
-        **settings, "chat_template": "{% for m in messages %}{{ m['content'] }}{% endfor %}"})
-    declare(bundle)
-    return folder / "inside"
+    toy_strangers.make(folder / "world", kinds)
+    toy_strangers.known(folder / "world", kinds)
+    return folder / "world"
 
 
-def listing(folder: Path) -> dict[str, int]:
-    return {str(p.relative_to(folder)): p.stat().st_size for p in folder.rglob("*") if p.is_file()}
-
-
-def test_changed_files_open_or_are_refused(world, one_thread):
-    before = listing(world.parent)
+def test_changed_files_open_or_are_refused(world, kinds, one_thread):
+    before = contents(world.parent)
     wanted = int(os.environ.get("STUDIO_FUZZ", "0"))
     if wanted:
         code = ("import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (12 << 30, 12 << 30));"
                 "import json; from pathlib import Path; from test_inference_fuzz import campaign;"
-                "print(json.dumps(campaign(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), 1e9, 1)))")
-        paths = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
-        done = subprocess.run([sys.executable, "-c", code, str(world / "checkpoint"), str(world / "toy"), str(wanted)],
+                "print(json.dumps(campaign(Path(sys.argv[1]), tuple(sys.argv[5:]), int(sys.argv[2]), "
+                "float(sys.argv[3]), int(sys.argv[4]))))")
+        paths = [str(Path(__file__).parent), *map(str, Path(__file__).parents[1:3])]
+        asked = [os.environ.get("STUDIO_FUZZ_SECONDS", "1e9"), os.environ.get("STUDIO_FUZZ_SEED", "1")]
+        done = subprocess.run([sys.executable, "-c", code, str(world), str(wanted), *asked, *kinds],
                               env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)}, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-3000:]
         found = json.loads(done.stdout.splitlines()[-1])
-        print(found)
+        print("\n".join(f"{kind}: {counts}" for kind, counts in found.items()), flush=True)
     else:
-        found = campaign(world / "checkpoint", world / "toy", 10_000, SECONDS, seed=int(time.time()))
-    assert found["refused"] > 0
-    assert listing(world.parent) == before, "no file appeared, vanished or grew"
-    load(shutil.copytree(world / "toy", world / "again")).generate("kalo", 2)
+        found = campaign(world, kinds, 10_000, SECONDS, seed=int(time.time()))
+    assert [sentence for counts in found.values() for sentence in counts["crashed"]] == []
+    assert sum(counts["refused"] for counts in found.values()) > 0
+    after = contents(world.parent)
+    assert {name for name in {*before, *after} if before.get(name) != after.get(name)} == set(), \
+        "no file appeared, vanished or changed, in the workspace or outside"
+    load(shutil.copytree(world / "workspace" / "bundles" / "toy", world / "again")).generate("kalo", 2)
 
 
 def test_a_bomb_of_a_tokenizer_is_not_even_parsed(world, monkeypatch, tmp_path):
-    from engine.inference import bundle as bundles
-
-    bomb = shutil.copytree(world / "toy", tmp_path / "bomb")
-    monkeypatch.setitem(bundles.MOST_BYTES, "tokenizer.json", 1000)
+    bomb = shutil.copytree(world / "workspace" / "bundles" / "toy", tmp_path / "bomb")
+    monkeypatch.setitem(files.MOST_BYTES, "tokenizer.json", 1000)
     with pytest.raises(UserError, match=r"tokenizer\.json has [\d,]+ bytes, and no honest one has more than 1,000"):
         load(bomb)
 
@@ -186,7 +149,7 @@ def test_a_bomb_of_a_tokenizer_is_not_even_parsed(world, monkeypatch, tmp_path):
     ({"intermediate_size": 2**62}, "intermediate_size"), ({"rope_parameters": {"rope_theta": 1e400}}, "rope_theta"),
 ])
 def test_absurd_shapes_cost_no_memory(world, tmp_path, changes, sentence):
-    checkpoint = shutil.copytree(world / "checkpoint", tmp_path / "absurd")
+    checkpoint = shutil.copytree(world / "workspace" / "bundles" / "checkpoint", tmp_path / "absurd")
     files.write_json(checkpoint / "config.json", {**files.read_json(checkpoint / "config.json"), **changes})
     with pytest.raises(UserError, match=sentence):
         pretrained.load(checkpoint)

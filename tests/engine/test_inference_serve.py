@@ -35,6 +35,7 @@ def model(tmp_path_factory):
     folder = toy_bundle.bundle(tmp_path_factory.mktemp("served"))
     settings = files.read_json(folder / "tokenizer_config.json")
     files.write_json(folder / "tokenizer_config.json", {**settings, "chat_template": TEMPLATE})
+    toy_bundle.declare(folder)
     return load(folder)
 
 
@@ -121,6 +122,106 @@ def test_chat_goes_through_the_models_template(client, model):
     assert "".join(p.choices[0].delta.content or "" for p in pieces) == wanted
 
 
+# Echo: how evaluation harnesses score what they have already ------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pytorch(model):
+    """Log-probabilities (T, V) after each of the tokens, of the checkpoint that was exported, in PyTorch."""
+    import torch
+
+    from engine.model import pretrained
+
+    checkpoint = pretrained.load(model.bundle.parent / "checkpoint")
+
+    def told(ids):
+        with torch.no_grad():
+            return checkpoint(torch.tensor([ids]))[0].double().log_softmax(-1)
+    return told
+
+
+TEXT = "kalo mi sané, tékanevö 中"
+
+
+def ids_of(model, text):
+    return model.tokenizer.encode(text, add_special_tokens=False).ids
+
+
+@pytest.mark.parametrize("as_ids", [False, True])
+def test_echo_tells_the_prompt_s_own_log_probabilities(client, model, pytorch, as_ids):
+    ids = ids_of(model, TEXT)
+    answer = client.completions.create(model="toy", prompt=ids if as_ids else TEXT, max_tokens=0, echo=True,
+                                       logprobs=5, temperature=0)
+    choice, expected = answer.choices[0], pytorch(ids)
+    told = choice.logprobs
+    assert choice.text == "".join(told.tokens) == TEXT
+    assert (choice.finish_reason, answer.usage.completion_tokens, answer.usage.prompt_tokens) == ("length", 0, len(ids))
+    assert told.token_logprobs[0] is None
+    assert told.top_logprobs[0] is None
+    wanted = [float(expected[place, token]) for place, token in enumerate(ids[1:])]
+    assert told.token_logprobs[1:] == pytest.approx(wanted, abs=1e-4)
+    assert [TEXT[start:] for start in told.text_offset] == ["".join(told.tokens[n:]) for n in range(len(ids))]
+    for row, others in zip(expected, told.top_logprobs[1:], strict=False):
+        assert sorted(others.values(), reverse=True) == pytest.approx(row.topk(5).values.tolist(), abs=1e-4)
+
+
+def test_a_harness_tells_greedy_tokens_by_the_same_number(client, model):
+    """lm-evaluation-harness compares the token's log-probability with the largest one, as floats."""
+    greedy = [token.id for token in model.tokens("kalo mi", 12, temperature=0)]
+    ids = [*ids_of(model, "kalo mi"), *greedy]
+    told = client.completions.create(model="toy", prompt=[ids], max_tokens=1, echo=True, logprobs=1, temperature=0,
+                                     seed=1).choices[0].logprobs
+    assert len(told.tokens) == len(ids) + 1
+    for own, others in list(zip(told.token_logprobs, told.top_logprobs, strict=True))[-len(greedy) - 1:-1]:
+        assert own == max(others.values())
+
+
+def test_lists_of_token_ids_are_read_as_they_are(client, model, pytorch):
+    """Not as the text that they spell, which would be cut in another way."""
+    letters = [model.tokenizer.token_to_id(letter) for letter in "kalo"]
+    assert letters != ids_of(model, "kalo")
+    rows = [letters, ids_of(model, TEXT)]
+    choices = client.completions.create(model="toy", prompt=rows, max_tokens=0, echo=True, logprobs=1).choices
+    assert [choice.text for choice in choices] == ["kalo", TEXT]
+    for row, choice in zip(rows, choices, strict=True):
+        expected = pytorch(row)
+        assert choice.logprobs.token_logprobs[1:] == pytest.approx(
+            [float(expected[place, token]) for place, token in enumerate(row[1:])], abs=1e-4)
+    assert client.completions.create(model="toy", prompt=letters, max_tokens=8, temperature=0).choices[0].text == \
+        "".join(token.text for token in model.tokens(letters, 8, temperature=0))
+
+
+def test_an_echo_goes_on_with_the_text_that_it_would_have_without(client, model):
+    asked = {"model": "toy", "prompt": TEXT, "max_tokens": 10, "temperature": 0}
+    alone = client.completions.create(**asked).choices[0].text
+    assert client.completions.create(echo=True, **asked).choices[0].text == TEXT + alone
+    pieces = list(client.completions.create(echo=True, stream=True, stream_options={"include_usage": True}, **asked))
+    assert "".join(piece.choices[0].text for piece in pieces if piece.choices) == TEXT + alone
+    assert pieces[-1].usage.completion_tokens == 10
+
+
+def test_a_prompt_as_long_as_the_context_can_be_scored_and_not_continued(client, model, address):
+    ids = [ids_of(model, "kalo")[0]] * model.context_length
+    told = client.completions.create(model="toy", prompt=ids, max_tokens=0, echo=True, logprobs=1).choices[0].logprobs
+    assert len(told.token_logprobs) == model.context_length
+    for body in ({"prompt": ids, "max_tokens": 1, "echo": True}, {"prompt": [*ids, 1], "max_tokens": 0, "echo": True}):
+        status, answer = posted(address, body)
+        assert (status, answer["error"]["param"]) == (400, "prompt")
+
+
+def test_what_asks_for_nothing_is_let_pass(client, model):
+    answer = client.completions.create(model="toy", prompt="kalo", max_tokens=3, temperature=0, suffix="", best_of=1)
+    assert answer.choices[0].text == model.generate("kalo", 3, temperature=0)
+    messages = [{"role": "user", "content": "kalo"}, {"role": "assistant", "content": None},
+                {"role": "user", "content": "mi"}]
+    asked = {"model": "toy", "temperature": 0, "max_tokens": 5, "response_format": {"type": "text"}}
+    empty = [{**message, "content": message["content"] or ""} for message in messages]
+    assert client.chat.completions.create(messages=messages, **asked).choices[0].message.content == \
+        client.chat.completions.create(messages=empty, **asked).choices[0].message.content
+    with pytest.raises(openai.BadRequestError, match="response_format is not done here"):
+        client.chat.completions.create(messages=messages, **{**asked, "response_format": {"type": "json_object"}})
+
+
 @pytest.mark.parametrize(("body", "field"), [
     (b"{", None), (b"[1]", None), ({"prompt": 3}, "prompt"), ({"prompt": []}, "prompt"),
     ({"prompt": "a", "temperature": "hot"}, "temperature"), ({"prompt": "a", "temperature": -1}, "temperature"),
@@ -128,6 +229,13 @@ def test_chat_goes_through_the_models_template(client, model):
     ({"prompt": "a", "max_tokens": 9, "max_completion_tokens": -1}, "max_completion_tokens"),
     ({"prompt": "a", "model": 3}, "model"),
     ({"prompt": "a", "n": 99}, "n"), ({"prompt": "a", "stop": 3}, "stop"), ({"prompt": [99999]}, "prompt"),
+    ({"prompt": "a", "n": 10**30}, "n"), ({"prompt": "a", "temperature": 10**400}, "temperature"),
+    ({"prompt": ["a"] * 999}, "n"), ({"prompt": [[1], [99999]]}, "prompt"), ({"prompt": [[]]}, "prompt"),
+    ({"prompt": [[1], "a", 3]}, "prompt"), ({"prompt": [True]}, "prompt"), ({"prompt": [-1]}, "prompt"),
+    (b'{"prompt": "a \\ud800"}', "prompt"), ({"prompt": "a", "logprobs": 101}, "logprobs"),
+    (b'{"prompt": "a", "seed": 1' + b"0" * 5000 + b"}", None), (b"[" * 100_000, None),
+    ({"prompt": "a", "suffix": "b"}, "suffix"), ({"prompt": "a", "response_format": {"type": "json_object"}},
+                                                 "response_format"),
     ({"prompt": "a", "presence_penalty": 1}, "presence_penalty"), ({"prompt": "kalo " * 200}, "prompt"),
 ])
 def test_what_is_wrong_is_told_by_its_field(address, body, field):
@@ -135,6 +243,12 @@ def test_what_is_wrong_is_told_by_its_field(address, body, field):
     assert status == 400
     assert answer["error"]["param"] == field
     assert answer["error"]["message"].endswith(".")
+
+
+def test_half_a_character_in_a_message_is_told_too(address):
+    status, answer = posted(address, b'{"messages": [{"role": "user", "content": "\\ud800"}]}', "/chat/completions")
+    assert status == 400
+    assert "half a character" in answer["error"]["message"]
 
 
 def test_nobody_comes_in_without_the_key_or_under_a_strange_name(address, client):

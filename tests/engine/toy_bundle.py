@@ -7,6 +7,7 @@ from pathlib import Path
 import toy_models
 import toy_tokens
 
+from engine import files
 from engine.export import ExportConfig
 from engine.export.bundle import export
 from engine.model.pretrained import save
@@ -32,3 +33,12 @@ def bundle(folder: Path, form: str = "llama", **changes) -> Path:
     made, verdict = export(checkpoint(folder / "checkpoint", form, **changes), ExportConfig(), folder / "toy")
     assert verdict["passed"], verdict["sentence"]
     return made
+
+
+def declare(folder: Path) -> None:
+    """Make the manifest agree with the files, as one who forges a bundle would."""
+    manifest = files.read_json(folder / files.MANIFEST)
+    names = [str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p.name != files.MANIFEST]
+    manifest["files"] = {name: (folder / name).stat().st_size for name in names}
+    manifest["checksums"] = {name: files.fingerprint_file(folder / name) for name in names}
+    files.write_json(folder / files.MANIFEST, manifest)

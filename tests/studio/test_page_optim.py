@@ -75,7 +75,7 @@ def test_a_range_test_is_begun_on_the_draft_drawn_and_taken(page, session, monke
         assert time.monotonic() < until
         page.tick()
         time.sleep(0.05)
-    assert page.test.curve.visible
+    assert page.test.place.visible
     assert len(page.test.curve.object.Curve.II) == ended + 1
     assert "another" not in page.test.words.html
     page.test._pressed("use")
@@ -83,3 +83,5 @@ def test_a_range_test_is_begun_on_the_draft_drawn_and_taken(page, session, monke
     session.draft.put(("model", "num_layers"), 1)
     page.tick()
     assert "tested another model than the one that is set now" in page.test.words.html
+    page.test._show(None)       # which a drawn picture must survive
+    assert not page.test.place.visible

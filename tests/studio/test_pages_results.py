@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import shlex
 import shutil
 import sys
@@ -216,6 +217,91 @@ def test_the_costs_of_smaller_forms_are_a_table_and_a_picture_and_a_broken_one_i
     assert "damaged" in opened(Export, session).smaller.html
 
 
+DEEP = "[" * 200_000
+LONG = '{"a": 1' + "0" * 5000 + "}"
+
+
+PROOFS = [
+    "{}", '"x"', "[]", "1", "null", DEEP, LONG, {"passed": True, "tolerance": "x"}, {"tolerance": None},
+    {"tolerance": 0}, {"tolerance": 1e308}, {"tolerance": -1}, {"max_difference": "x"}, {"max_difference": []},
+    {"cases": 3}, {"cases": [1]}, {"cases": [{}]}, {"cases": PARITY["cases"] * 9999}, {"perplexity": 3},
+    {"perplexity": {"pytorch": "x"}}, {"decisions": 3}, {"decisions": 1, "decisions_equal": 1, "pairs": {"pytorch": 1}},
+    {"cases": [{"name": "a", "max_difference": "x", "passed": True}]},
+    {"cases": [{"name": "a", "max_difference": 1e308, "passed": True}]},
+    {"cases": [{"name": "a", "max_difference": 10**400, "passed": True}]},
+]
+
+
+def test_a_proof_of_another_shape_is_told_and_the_page_goes_on(session):
+    folder = bundle(session)
+    page = opened(Export, session)
+    for proof in PROOFS:
+        (folder / "parity.json").write_text(proof if isinstance(proof, str) else json.dumps({**PARITY, **proof}))
+        page._show()
+        assert "This bundle has no proof" in page.verdict.html, str(proof)[:80]
+        assert "parity.json" in page.verdict.html
+        assert "passed" not in page.verdict.html
+        assert page.cases.object is None
+        assert "2 KiB" in page.contents.html, "the rest of the page is there"
+    files.write_json(folder / "parity.json", PARITY)
+    page._show()
+    assert "Parity passed" in page.verdict.html
+
+
+def test_a_manifest_of_another_shape_is_told_and_the_page_goes_on(session):
+    folder = bundle(session)
+    page = opened(Export, session)
+    for manifest in ("[]", '{"files": [1]}', '{"files": {"a": "x"}}', '{"files": 3}', DEEP):
+        (folder / files.MANIFEST).write_text(manifest)
+        page._show()
+        assert "Parity passed" in page.verdict.html, manifest[:80]
+        assert "manifest.json" in page.contents.html, manifest[:80]
+        assert "damaged" in page.contents.html, manifest[:80]
+        assert "A card" in page.about.html
+
+
+def test_a_proof_that_says_passed_in_another_word_did_not_pass(session):
+    bundle(session, passed="no")
+    assert "Parity FAILED" in opened(Export, session).verdict.html
+
+
+def test_one_goes_from_a_bundle_without_costs_to_one_with_them_and_back(session):
+    bundle(session, "plain")
+    files.write_json(bundle(session, "costly") / "cost.json", COSTS)
+    page = opened(Export, session)
+    for name, shown in (("plain", False), ("costly", True), ("plain", False), ("costly", True)):
+        page.chosen.value = name
+        assert page.costs.visible == page.drawn.visible == shown
+
+
+def test_costs_and_speeds_of_another_shape_are_told(session):
+    folder = bundle(session)
+    page = opened(Export, session)
+    mark = files.fingerprint_file(folder / files.MANIFEST)
+    changes = ({"bytes": "x"}, {"bytes": 0}, {"bytes": -1}, {"tokens_per_second": "x"}, {"tokens_per_second": -5},
+               {"tokens_per_second": 10**400}, {"divergence": "x"}, {"divergence": 1e308}, {"tokens": {}})
+    for rows in ("3", '"x"', "[1]", "[{}]", '{"a": 1}', DEEP, LONG, *(json.dumps([{**COSTS[0], **change}])
+                                                                      for change in changes)):
+        (folder / "cost.json").write_text(rows)
+        (folder / "benchmark.json").write_text(f'{{"fingerprint": "{mark}", "rows": {rows}}}')
+        page._show_costs(folder)
+        page.speed.show(folder)
+        assert "cost.json is damaged" in page.smaller.html, rows[:200]
+        assert page.quality.object is None
+        assert "damaged" in page.speed.figures.html, rows[:200]
+    assert "Parity passed" in page.verdict.html
+
+
+def test_a_card_that_is_a_link_out_of_its_folder_is_not_read(session, tmp_path):
+    (tmp_path / "secret").write_text("something of this machine")
+    folder = bundle(session)
+    (folder / "README.md").unlink()
+    (folder / "README.md").symlink_to(tmp_path / "secret")
+    page = opened(Export, session)
+    assert "something of this machine" not in page.about.html
+    assert "leads out of its folder" in page.about.html
+
+
 # Test -------------------------------------------------------------------------------------------------
 
 
@@ -318,6 +404,28 @@ def test_two_models_side_by_side_and_blind(playground, session, toy):
     playground.begin()
     written(playground)
     assert not playground.second.card.visible
+
+
+def test_one_bad_bundle_is_named_and_takes_nothing_else_away(session, toy, capsys):
+    from engine.__main__ import main
+
+    shutil.copytree(toy, session.workspace.place("bundles") / "toy")
+    bad = session.workspace.place("bundles") / "aaa"
+    bad.mkdir()
+    (bad / files.MANIFEST).write_text(DEEP)
+    page = opened(Playground, session)
+    for manifest in (DEEP, LONG, "{", '{"summary": {"graphs": {' + ",".join(f'"{n}": ""' for n in range(99)) + "}}}"):
+        (bad / files.MANIFEST).write_text(manifest)
+        page.shown()
+        assert page.bundle.options == ["toy"]
+        assert "Bundle aaa is left out" in page.broken.html
+        assert main(["generate", "aaa", "x", "--workspace", str(session.workspace.path)]) != 0
+        told = capsys.readouterr().err
+        assert "manifest.json" in told
+        assert "Traceback" not in told
+    page.length.value = 4
+    page.begin()
+    assert written(page)
 
 
 def test_a_stop_string_ends_the_text_and_is_in_the_command(playground, session):
