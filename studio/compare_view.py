@@ -15,7 +15,7 @@ from studio.background import Latest
 from studio.compared import Asked, asked, differences, legend, standings
 from studio.crowd import AXES, Crowd
 from studio.fields import SELECT_SX
-from studio.layout import stack
+from studio.layout import later
 from studio.run_plots import DIAL_SX
 from studio.session import Session
 from studio.views import Fragment, Markup, card, empty, press, txt
@@ -49,10 +49,10 @@ class CompareView(Viewer):
         self._soon, self._begun = False, 0.0
         dials = pmui.FlexBox(self.metric, self.axis, self.smoothing, self.log, margin=0, gap="10px 18px",
                              align_items="center", sizing_mode="stretch_width")
-        self._view = stack(card(self.head, dials, self.legend, self.nothing, self.crowd),
+        self._view = later(card(self.head, dials, self.legend, self.nothing, self.crowd),
                            card(self.standings, title="What they came to"),
                            card(self.differences, title="What they were asked", line="Only the settings that differ."),
-                           gap="16px", visible=False)
+                           gap="16px")
 
     def __panel__(self) -> Viewable:
         return self._view

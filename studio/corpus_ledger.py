@@ -11,7 +11,8 @@ from panel.viewable import Viewable, Viewer
 
 from studio.background import Latest
 from studio.corpus_entries import Row, Sheet, entries, turn
-from studio.fields import SELECT_SX, label
+from studio.fields import SELECT_SX
+from studio.labels import label
 from studio.layout import stack
 from studio.views import banner, txt
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 from planted import EVIL
 from playwright.sync_api import expect
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 pytestmark = pytest.mark.browser
-expect.set_options(timeout=60_000)
 NOTHING = {"Corpus": "Nothing is curated yet", "Tokens": "There are no tokens yet",
            "Evaluate": "There is no report yet", "Export": "There is no bundle yet",
            "Test": "There is no bundle yet: export a run first"}
