@@ -11,7 +11,6 @@ from engine.config import Setting
 from studio.draft import Draft, Where
 from studio.labels import label, named
 
-SELECT_SX = {"&.MuiInputBase-root": {"minHeight": "40px"}}  # as high as a text field
 WIDE = {"grid-column": "1 / -1"}  # a field that takes a whole row of its form
 
 
@@ -51,7 +50,7 @@ class Field:
             return pmui.Switch(**shared, description=setting.words)
         if setting.choices and not setting.many:
             options = {"none": None} if setting.optional else {}
-            return pmui.Select(options={**options, **{str(c): c for c in setting.choices}}, sx=SELECT_SX, **shared)
+            return pmui.Select(options={**options, **{str(c): c for c in setting.choices}}, **shared)
         if setting.many and self._options:
             del shared["size"]  # there it counts rows
             return pmui.MultiChoice(options=list(self._options), **shared)

@@ -15,7 +15,7 @@ from panel.viewable import Viewable, Viewer
 from engine.config import Config, Part, Setting, settings
 from engine.recipe import Recipe
 from studio.draft import Draft, Where
-from studio.fields import SELECT_SX, Field
+from studio.fields import Field
 from studio.labels import label, named
 from studio.layout import stack
 from studio.lists import Many
@@ -100,12 +100,11 @@ class Choice:
                  skip: tuple[str, ...] = (), name: str = "Kind") -> None:
         self.base, self.where, self.draft, self.only, self.skip = base, where, draft, only, skip
         self.select = pmui.Select(label=name, options={label(kind): kind for kind in base.table}, size="small",
-                                  sx=SELECT_SX,
                                   sizing_mode="stretch_width", margin=0)
         self.words = Fragment()
         self.kind = ""
         self.group: Group | None = None
-        self.view = stack(grid([self.select]), self.words, gap="12px")
+        self.view = stack(grid([self.select]), self.words, gap="16px")
         self.select.param.watch(self._chosen, "value")
         self.refresh()
 

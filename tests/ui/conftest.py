@@ -26,7 +26,7 @@ CHROMIUM = os.environ.get("STUDIO_CHROMIUM", "/usr/bin/chromium")
 FLAGS = ("--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
          "--disable-component-update --disable-sync").split()
 FLAGS.append("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")  # a route would take away the browser's cache
-PATIENCE = int(os.environ.get("PATIENCE", 60_000))  # milliseconds; two busy cores are slow
+PATIENCE = 60_000  # milliseconds; two busy cores are slow
 expect.set_options(timeout=PATIENCE)
 
 GONE = ("WebSocketClosedError", "StreamClosedError", "self._session is not None")
