@@ -39,10 +39,8 @@ def shoot(page: Page, address: str, noun: str, run: str, workspace: Workspace, p
     page.get_by_role("button", name="Help").wait_for()
     page.locator("#loader").wait_for(state="hidden")
     page.wait_for_timeout(SETTLE_MILLISECONDS)
-    if noun == "corpus":    # its steps, tried, with one that is open
+    if noun == "corpus":    # its steps, tried
         page.get_by_text("trying it on the sample").wait_for(state="hidden")
-        page.get_by_role("button", name="Open Clean").click()
-        page.locator(".diff").first.wait_for()
         page.get_by_role("heading", name="Steps", exact=True).evaluate("heading => heading.scrollIntoView()")
         page.wait_for_timeout(SETTLE_MILLISECONDS // 4)
     if noun == "inference":
