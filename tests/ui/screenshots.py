@@ -41,7 +41,8 @@ def shoot(page: Page, address: str, noun: str, run: str, workspace: Workspace, p
     page.wait_for_timeout(SETTLE_MILLISECONDS)
     if noun == "corpus":    # its steps, tried
         page.get_by_text("trying it on the sample").wait_for(state="hidden")
-        page.get_by_role("heading", name="Steps", exact=True).evaluate("heading => heading.scrollIntoView()")
+        page.get_by_role("heading", name="Steps", exact=True).evaluate(
+            "heading => { heading.style.scrollMarginTop = '48px'; heading.scrollIntoView() }")
         page.wait_for_timeout(SETTLE_MILLISECONDS // 4)
     if noun == "inference":
         page.get_by_role("button", name="Generate").click()
