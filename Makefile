@@ -21,8 +21,7 @@ notebook: $(VENV)/.app
 test: $(VENV)/.test $(CHROMIUM)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow and not browser"
-	$(BIN)/pytest tests/ui -m "browser and not slow"
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow"
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 from engine import runs, terminal
 from engine.config import UserError
-from engine.inference.commands import bundle_of, score, takes_adapter, takes_scored
+from engine.inference.commands import bundle_of, score, takes_adapter, takes_model, takes_scored
 from engine.recipe import JOBS, Recipe
 from engine.runs import commands, imported, planned, timing
 from engine.runs.sweep import check
@@ -194,7 +194,7 @@ def list_runs(arguments: argparse.Namespace) -> int:
 
 
 def takes_bundle(command: argparse.ArgumentParser) -> None:
-    command.add_argument("bundle", metavar="BUNDLE", help="the name of a bundle, or its folder")
+    takes_model(command)
     command.add_argument("prompt", metavar="PROMPT", help="the beginning that the model continues")
     command.add_argument("--max-new-tokens", type=int, default=128, metavar="N", help="most tokens to write (128)")
     command.add_argument("--temperature", type=float, default=0.8, metavar="T", help="randomness; 0 is greedy (0.8)")
@@ -202,8 +202,6 @@ def takes_bundle(command: argparse.ArgumentParser) -> None:
     command.add_argument("--top-p", type=float, default=1.0, metavar="P", help="choose among the likeliest up to P")
     command.add_argument("--seed", type=int, metavar="S", help="the same seed gives the same text")
     command.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
-    command.add_argument("--precision", default="float32", metavar="P",
-                         help="which of the bundle's graphs: float32, float16, int8, int8_dynamic or int4 (float32)")
     takes_adapter(command)
 
 
@@ -222,8 +220,7 @@ def generate(arguments: argparse.Namespace) -> int:
 
 
 def takes_serve(command: argparse.ArgumentParser) -> None:
-    command.add_argument("bundle", metavar="BUNDLE", help="the name of a bundle, or its folder")
-    command.add_argument("--precision", default="float32", metavar="P", help="which of the bundle's graphs (float32)")
+    takes_model(command)
     takes_adapter(command)
     command.add_argument("--address", default="127.0.0.1", help="address to listen on; another one than this "
                                                                 "machine's own needs a key (127.0.0.1)")

@@ -14,8 +14,7 @@ from engine.runs import Run
 from studio.background import Latest
 from studio.compared import Asked, asked, differences, legend, standings
 from studio.crowd import AXES, Crowd
-from studio.fields import SELECT_SX
-from studio.layout import stack
+from studio.layout import later
 from studio.run_plots import DIAL_SX
 from studio.session import Session
 from studio.views import Fragment, Markup, card, empty, press, txt
@@ -34,7 +33,7 @@ class CompareView(Viewer):
         self.names: list[str] = []
         self.crowd = Crowd()
         self.metric = pmui.Select(label="Metric", options=["train/loss"], value="train/loss", size="small", width=230,
-                                  margin=0, sx=SELECT_SX)
+                                  margin=0)
         self.axis = pmui.RadioButtonGroup(options=list(AXES), value="Steps", size="small", margin=0, sx=DIAL_SX)
         self.smoothing = pmui.FloatSlider(label="Smoothing", start=0.0, end=0.99, step=0.01, value=0.6, width=160,
                                           margin=(0, 14, 0, 10), size="small", sx=DIAL_SX)
@@ -49,10 +48,10 @@ class CompareView(Viewer):
         self._soon, self._begun = False, 0.0
         dials = pmui.FlexBox(self.metric, self.axis, self.smoothing, self.log, margin=0, gap="10px 18px",
                              align_items="center", sizing_mode="stretch_width")
-        self._view = stack(card(self.head, dials, self.legend, self.nothing, self.crowd),
+        self._view = later(card(self.head, dials, self.legend, self.nothing, self.crowd),
                            card(self.standings, title="What they came to"),
                            card(self.differences, title="What they were asked", line="Only the settings that differ."),
-                           gap="16px", visible=False)
+                           gap="16px")
 
     def __panel__(self) -> Viewable:
         return self._view

@@ -13,7 +13,6 @@ from studio.background import Latest
 from studio.corpus_entries import Sheet, turn
 from studio.corpus_ledger import FIELDS_SX
 from studio.diff import marked
-from studio.fields import SELECT_SX
 from studio.layout import stack
 from studio.views import Markup, banner, join, number, press, txt
 
@@ -30,7 +29,7 @@ class Documents(Viewer):
         super().__init__()
         shared: dict[str, Any] = {"size": "small", "margin": 0, "sizing_mode": "stretch_width"}
         self.text = pmui.TextInput(label="Text holds", **shared)
-        self.split = pmui.Select(label="Split", options=SPLITS, value="", sx=SELECT_SX, **shared)
+        self.split = pmui.Select(label="Split", options=SPLITS, value="", **shared)
         self.source = pmui.TextInput(label="Source holds", **shared)
         self.list, self.whole = Sheet(on_press=self._press), Sheet(on_press=self._press, visible=False)
         self.reading, self.opening = Latest(0.3), Latest()

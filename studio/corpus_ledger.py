@@ -11,7 +11,7 @@ from panel.viewable import Viewable, Viewer
 
 from studio.background import Latest
 from studio.corpus_entries import Row, Sheet, entries, turn
-from studio.fields import SELECT_SX, label
+from studio.labels import label
 from studio.layout import stack
 from studio.views import banner, txt
 
@@ -29,8 +29,8 @@ class LedgerSearch(Viewer):
         super().__init__()
         self._on_pardon, self._on_cluster = on_pardon, on_cluster
         shared: dict[str, Any] = {"size": "small", "margin": 0, "sizing_mode": "stretch_width"}
-        self.step = pmui.Select(label="Step", options={"Every step": ""}, value="", sx=SELECT_SX, **shared)
-        self.action = pmui.Select(label="What was done", options=ACTIONS, value="", sx=SELECT_SX, **shared)
+        self.step = pmui.Select(label="Step", options={"Every step": ""}, value="", **shared)
+        self.action = pmui.Select(label="What was done", options=ACTIONS, value="", **shared)
         self.reason = pmui.TextInput(label="Reason holds", **shared)
         self.text = pmui.TextInput(label="Text, id or source holds", **shared)
         self.list = Sheet(on_press=self._press)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import panel_material_ui as pmui
 from panel.viewable import Viewable, Viewer
 
 from engine.config import UserError
-from engine.corpus.sources import COMPRESSED, ENDINGS, MAGIC, bundled, find
+from engine.corpus.sources import COMPRESSED, ENDINGS, bundled, find
+from studio.allowing import allow, allow_button
 from studio.corpus_entries import Sheet
 from studio.figures import byte_size
 from studio.forms import Form
@@ -63,9 +63,8 @@ class Sources(Viewer):
                 lines.append(txt('<p class="more">{}: {} {}, {}</p>', source.path, number(len(found)),
                                  "file" if len(found) == 1 else "files", byte_size(sum(file.size for file in found))))
             except (UserError, OSError) as error:
-                folder = self._outside(source.path)
-                allow = press("Allow this folder", f"allow {folder}") if folder else ""
-                lines.append(banner("error" if not folder else "warning", str(error), allow))
+                offer = allow_button(source.path, self.session.workspace)
+                lines.append(banner("warning" if offer else "error", str(error), offer or ""))
         self.found.html = join(lines)
         used = {source.path for source in sources}
         own = sorted(path for path in workspace.place("corpora").iterdir() if not path.name.startswith("."))
@@ -78,17 +77,9 @@ class Sources(Viewer):
                 join([press("Use alone", f"only {name}"), txt(" "), press("Add", f"add {name}")])) for name,
                 words in rows))
 
-    def _outside(self, typed: str) -> Path | None:
-        """The folder to allow so that a typed path may be read, if that is all that is wrong."""
-        parts = Path(typed).expanduser().parts
-        fixed = Path(*parts[:next((i for i, part in enumerate(parts) if any(s in part for s in MAGIC)), len(parts))])
-        folder = fixed if fixed.is_dir() else fixed.parent
-        return folder if fixed.is_absolute() and fixed.exists() and not self.session.workspace.permits(fixed) else None
-
     def press(self, what: str) -> None:
         verb, _, name = what.partition(" ")
-        if verb == "allow":
-            self.session.attempt(self.session.workspace.allow, name)
+        if allow(self.session, what):
             self.look()
         elif verb in ("add", "only"):
             self._use(name, alone=verb == "only")

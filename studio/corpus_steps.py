@@ -12,7 +12,7 @@ from engine.corpus.presets import PRESETS
 from studio.background import Latest
 from studio.corpus_entries import Row, Sheet
 from studio.corpus_step import State, StepBody, StepRow, Told
-from studio.fields import label
+from studio.labels import label, named
 from studio.layout import stack
 from studio.lists import Items, first_sentence, kind_of
 from studio.session import Session
@@ -58,7 +58,7 @@ class Steps(Viewer):
 
     def tick(self) -> None:
         """Try the steps again if they changed and the person stopped typing; show what came out of it."""
-        if not self._wrong():
+        if not self.session.draft.wrong("corpus"):
             config, workspace = self.session.draft.settled.corpus, self.session.workspace
 
             def work() -> Any:
@@ -88,9 +88,6 @@ class Steps(Viewer):
     @staticmethod
     def _sum(found: dict[str, Any] | None) -> Any:
         return banner("warning", found["problem"]) if found and found["problem"] else txt("")
-
-    def _wrong(self) -> list[str]:
-        return [problem.sentence for problem in self.session.draft.problems if problem.field.startswith("corpus")]
 
     # What the person does ------------------------------------------------------------------------------
 
@@ -158,7 +155,7 @@ class Steps(Viewer):
             self.rows.append(StepRow(self.press))
         if len(self.column) != len(values):
             self.column[:] = [row.view for row in self.rows[:len(values)]]
-        wrong, running = self._wrong(), self.trial.busy
+        wrong, running = self.session.draft.wrong("corpus"), self.trial.busy
         stale = running or bool(wrong)
         for place, (value, kind, state) in enumerate(zip(values, shape, self._states, strict=True)):
             self._show(place, len(values), value, kind, state, stale)
@@ -167,7 +164,7 @@ class Steps(Viewer):
     def _show(self, place: int, of: int, value: Any, kind: str, state: State, stale: bool) -> None:
         where, row = (*self.items.where, place), self.rows[place]
         dotted = ".".join(map(str, where))
-        problem = next((f"{label(p.field.removeprefix(dotted).strip('.') or kind)} {p.sentence}"
+        problem = next((f"{label(p.field.removeprefix(dotted).strip('.') or kind)} {named(p.sentence)}"
                         for p in self.session.draft.problems if f"{p.field}.".startswith(f"{dotted}.")), "")
         if state.open and kind in STEPS:
             if state.body is None or state.body.where != where:

@@ -14,7 +14,6 @@ from engine.plan.here import Here
 from engine.runs.history import seen
 from studio import plan_parts as parts
 from studio.background import Background
-from studio.fields import SELECT_SX
 from studio.layout import actions, button, stack
 from studio.session import Session
 from studio.views import Fragment, banner, txt
@@ -33,8 +32,7 @@ class Dial(Viewer):
         self._limits: list[str] = []
         self.hours = pmui.TextInput(label="Hours", value="1", size="small", margin=0, width=120)
         self.budget = pmui.TextInput(value="", placeholder="no limit", size="small", margin=0, width=240)
-        self.place = pmui.Select(label="Where", options=[HERE], value=HERE, size="small", sx=SELECT_SX, margin=0,
-                                 width=180)
+        self.place = pmui.Select(label="Where", options=[HERE], value=HERE, size="small", margin=0, width=180)
         self.devices = pmui.TextInput(label="Devices", value="1", size="small", margin=0, width=100, visible=False)
         self.place.param.watch(lambda *_: self._placed(), "value")
         self.ask = button("Propose", "tune", self.propose)

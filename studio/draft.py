@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from engine import files
 from engine.config import Part, Problem, UserError, problems, settings
 from engine.recipe import Recipe, flat
+from studio.labels import said
 
 Where = tuple[str | int, ...]
 """A place in a recipe: ("optim", "lr") or ("corpus", "steps", 1, "kind")."""
@@ -88,6 +89,10 @@ class Draft(param.Parameterized):
         """What is wrong with the setting at exactly this path, or nothing."""
         dotted = ".".join(map(str, path))
         return next((p.sentence for p in self.problems if p.field == dotted), "")
+
+    def wrong(self, *sections: str) -> list[str]:
+        """What is wrong in some sections, each in a sentence that names its field as the form does."""
+        return [said(problem) for problem in self.problems if problem.field.partition(".")[0] in sections]
 
     # Writing ---------------------------------------------------------------------------------------
 

@@ -9,27 +9,9 @@ import panel_material_ui as pmui
 
 from engine.config import Setting
 from studio.draft import Draft, Where
+from studio.labels import label, named
 
-ACRONYMS = {"lr": "learning rate", "eps": "epsilon", "kv": "KV", "mlp": "MLP", "qk": "QK", "rope": "RoPE",
-            "num": "number of", "vocab": "vocabulary", "adamw": "AdamW", "sgd": "SGD", "wsd": "WSD", "max": "most",
-            "gguf": "GGUF", "norm": "norm", "grad": "gradient", "nfc": "NFC", "ema": "EMA", "ns": "Newton-Schulz"}
-NAMES = {"max_steps": "Steps", "max_tokens": "Most tokens", "max_grad_norm": "Gradient clipping",
-         "micro_batch_size": "Micro-batch size", "validate_every": "Validate every", "sample_every": "Sample every",
-         "checkpoint_every": "Checkpoint every", "rope_theta": "RoPE base", "lr": "Learning rate",
-         "schedule_free": "Schedule-Free", "lr_factor": "Learning-rate factor", "lr_range": "Learning-rate range test",
-         "num_kv_heads": "Key-value heads", "num_heads": "Heads", "num_layers": "Layers"}
-
-
-SELECT_SX = {"&.MuiInputBase-root": {"minHeight": "40px"}}  # as high as a text field
 WIDE = {"grid-column": "1 / -1"}  # a field that takes a whole row of its form
-
-
-def label(name: str) -> str:
-    """A setting's or part's name for reading: "warmup_steps" is "Warmup steps"."""
-    if name in NAMES:
-        return NAMES[name]
-    words = " ".join(ACRONYMS.get(word, word) for word in name.split("_"))
-    return words[:1].upper() + words[1:]
 
 
 def _titled(setting: Setting) -> str:
@@ -68,7 +50,7 @@ class Field:
             return pmui.Switch(**shared, description=setting.words)
         if setting.choices and not setting.many:
             options = {"none": None} if setting.optional else {}
-            return pmui.Select(options={**options, **{str(c): c for c in setting.choices}}, sx=SELECT_SX, **shared)
+            return pmui.Select(options={**options, **{str(c): c for c in setting.choices}}, **shared)
         if setting.many and self._options:
             del shared["size"]  # there it counts rows
             return pmui.MultiChoice(options=list(self._options), **shared)
@@ -135,8 +117,8 @@ class Field:
     def _problem(self) -> str:
         if self.setting.many:  # a tuple's wrong item is shown at the tuple
             dotted = ".".join(map(str, self.where))
-            return next((p.sentence for p in self.draft.problems if p.field.startswith(dotted)), "")
-        return self.draft.problem(self.where)
+            return named(next((p.sentence for p in self.draft.problems if p.field.startswith(dotted)), ""))
+        return named(self.draft.problem(self.where))
 
     def _default(self) -> Any:
         default = self.draft.default(self.where)

@@ -43,7 +43,8 @@ def _dress(plot: Any, _: Any) -> None:
     figure.outline_line_color = None
     for axis in (*figure.xaxis, *figure.yaxis):
         axis.update(major_label_text_color=QUIET, axis_label_text_color=QUIET, axis_label_text_font_style="normal",
-                    axis_label_text_font=FAMILY, major_label_text_font=FAMILY, axis_line_color=None,
+                    axis_label_text_font=FAMILY, major_label_text_font=FAMILY, axis_label_text_font_size="13px",
+                    major_label_text_font_size="12px", axis_line_color=None,
                     major_tick_line_color=None, minor_tick_line_color=None)
     for grid in figure.grid:
         grid.grid_line_alpha = 0.4

@@ -15,7 +15,8 @@ from panel.viewable import Viewable, Viewer
 from engine.config import Config, Part, Setting, settings
 from engine.recipe import Recipe
 from studio.draft import Draft, Where
-from studio.fields import SELECT_SX, Field, label
+from studio.fields import Field
+from studio.labels import label, named
 from studio.layout import stack
 from studio.lists import Many
 from studio.session import Session
@@ -99,12 +100,11 @@ class Choice:
                  skip: tuple[str, ...] = (), name: str = "Kind") -> None:
         self.base, self.where, self.draft, self.only, self.skip = base, where, draft, only, skip
         self.select = pmui.Select(label=name, options={label(kind): kind for kind in base.table}, size="small",
-                                  sx=SELECT_SX,
                                   sizing_mode="stretch_width", margin=0)
         self.words = Fragment()
         self.kind = ""
         self.group: Group | None = None
-        self.view = stack(grid([self.select]), self.words, gap="12px")
+        self.view = stack(grid([self.select]), self.words, gap="16px")
         self.select.param.watch(self._chosen, "value")
         self.refresh()
 
@@ -120,7 +120,7 @@ class Choice:
             self.words.html = txt('<p class="line">{}</p>', " ".join((self.base.table[kind].__doc__ or "").split()))
             self.group = Group(self.base.table[kind], self.where, self.draft, self.only, self.skip)
             self.view[2:] = [self.group.view]
-        problem = self.draft.problem(self.where) or self.draft.problem((*self.where, "kind"))
+        problem = named(self.draft.problem(self.where) or self.draft.problem((*self.where, "kind")))
         self.select.param.update(error_state=bool(problem), helper_text=problem)
         if self.group is not None:
             self.group.refresh()

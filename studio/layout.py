@@ -50,6 +50,16 @@ def button(label: str, icon: str, act: Any, *, main: bool = False, **params: Any
                        **{"variant": "contained" if main else "outlined", "color": "primary", **params})
 
 
+def later(*views: Any, **params: Any) -> pn.Column:
+    """A stack out of sight, whose views become part of the page when it first comes into sight."""
+    held = stack(visible=False, **params)
+    held.param.watch(lambda event: held.objects or held.extend(views), "visible")
+    return held
+
+
 def picture(element: Any = None, **params: Any) -> pn.pane.HoloViews:
-    """The frame of a still figure; a new `object` replaces it."""
+    """The frame of a still figure; a new `object` replaces it.
+
+    To hide it, put it into `later`: its own `visible` is handed on to the figure with settings that no figure has.
+    """
     return pn.pane.HoloViews(element, **{"sizing_mode": "stretch_width", "margin": 0, "linked_axes": False, **params})

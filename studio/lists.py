@@ -11,7 +11,8 @@ import panel_material_ui as pmui
 
 from engine.config import Config, Part, Setting, settings
 from studio.draft import Draft, Where
-from studio.fields import WIDE, label
+from studio.fields import WIDE
+from studio.labels import label, named
 from studio.layout import stack
 from studio.views import Fragment, txt
 
@@ -93,7 +94,7 @@ class Many:
             (self.draft.problem((*self.where, place)) for place in range(len(values))
              if self.draft.problem((*self.where, place))), "")
         self.wrong = bool(problem) or any(item.wrong for item in self.items)
-        words = problem[:1].upper() + problem[1:] if problem else self.setting.words
+        words = named(problem[:1].upper() + problem[1:]) if problem else self.setting.words
         self.head.html = txt('<div class="listhead {}"><b>{}</b><p>{}</p></div>', "wrong" if problem else "",
                              label(self.setting.name), words)
 

@@ -11,7 +11,7 @@ from engine.config import UserError
 from engine.optim.lr_range import Curve
 from engine.runs import Run
 from studio import optim_plots
-from studio.layout import actions, button, picture, stack
+from studio.layout import actions, button, later, picture
 from studio.run_parts import progress
 from studio.session import Session
 from studio.texts import Text
@@ -28,14 +28,13 @@ class RangeTest:
         self.session = session
         self.run: Run | None = None
         self.words, self.curve = Text(on_press=self._pressed), picture(height=260)
-        # Hidden by what is around it: a HoloViews pane that is drawn already fails when it is hidden.
-        self.place = stack(self.curve, visible=False)
+        self.curve_frame = later(self.curve)
         self.begin = button("Find a learning rate", "troubleshoot", self.start)
         self._seen: Any = None
         self._drawn = -1
 
     def view(self) -> Viewable:
-        return card(actions(self.begin), self.words, self.place, title="Range test",
+        return card(actions(self.begin), self.words, self.curve_frame, title="Range test",
                     line="A short training of this model, optimizer and text, in which the learning rate rises until "
                          "the loss does.")
 
@@ -69,12 +68,12 @@ class RangeTest:
         if run != self.run:
             self.run, self._seen, self._drawn = run, None, -1
         if run is None:
-            self.words.html, self.place.visible = txt('<p class="more">No test was made yet.</p>'), False
+            self.words.html, self.curve_frame.visible = txt('<p class="more">No test was made yet.</p>'), False
 
     def _draw(self, feed: Feed) -> None:
         curve = curve_of(feed)
-        self.place.visible = len(curve.rates) > 1
-        if self.place.visible and len(curve.rates) != self._drawn:
+        self.curve_frame.visible = len(curve.rates) > 1
+        if self.curve_frame.visible and len(curve.rates) != self._drawn:
             self._drawn = len(curve.rates)
             self.curve.object = optim_plots.lr_range(curve)
 

@@ -11,7 +11,7 @@ from panel.viewable import Viewable, Viewer
 
 from engine.runs import Run, notes
 from engine.runs.notes import Notes
-from studio.layout import actions, button, stack
+from studio.layout import actions, button, later, stack
 from studio.session import Session
 from studio.views import Fragment, Markup, join, txt
 
@@ -42,9 +42,9 @@ class NotesView(Viewer):
                                        sizing_mode="stretch_width", margin=0)
         self.tags = pmui.TextInput(label="Tags, with commas between", size="small", margin=0,
                                    sizing_mode="stretch_width")
-        self.editor = stack(self.text, self.tags,
+        self.editor = later(self.text, self.tags,
                             actions(button("Save", "check", self.save, main=True, size="small"),
-                                    button("Cancel", "close", self._close, size="small")), gap="12px", visible=False)
+                                    button("Cancel", "close", self._close, size="small")), gap="12px")
         self._seen: Notes | None = None
         self._view = stack(self.shown, self.editor, gap="10px")
 

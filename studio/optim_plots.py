@@ -12,8 +12,8 @@ from engine.model.shapes import Shape
 from engine.optim import OPTIMIZERS, Optimizer
 from engine.optim.groups import Group, assign
 from engine.optim.lr_range import Curve
-from studio.fields import label
 from studio.figures import BAD, EMPTY, FONT, GOOD, KEPT, QUIET, SERIES, _hover, _still
+from studio.labels import label
 
 COLOURS = SERIES[:7]
 FROZEN = "#6b7280"

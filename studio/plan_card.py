@@ -17,7 +17,6 @@ from engine.runs import Run
 from engine.runs.history import seen
 from studio import plan_parts as parts
 from studio.dial import Dial
-from studio.fields import SELECT_SX
 from studio.forms import FOLD_SX, grid
 from studio.layout import actions, button, stack
 from studio.session import Session
@@ -44,7 +43,7 @@ class PlanCard(Viewer):
         for name, field in self.money.items():
             field.param.watch(lambda event, name=name: self._price(name, event), "value")
         self.dial = Dial(session, self.machine, self._take)
-        self.kind = pmui.Select(label="Device", size="small", sx=SELECT_SX, margin=0, width=240)
+        self.kind = pmui.Select(label="Device", size="small", margin=0, width=240)
         self.kind.param.watch(lambda *_: self._machines(), "value")
         price = self.money["price"]
         price.param.update(sizing_mode="fixed", width=240)

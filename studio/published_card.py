@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import panel_material_ui as pmui
 from panel.viewable import Viewable, Viewer
 
@@ -11,11 +9,12 @@ from engine.config import UserError, read, settings
 from engine.model.hub import PublishedConfig
 from engine.runs.imported import recipe_for
 from engine.runs.possible import impossible
-from studio.fields import label
+from studio.allowing import allow, allow_button
+from studio.labels import label, named
 from studio.layout import button
 from studio.session import Session
 from studio.texts import Text
-from studio.views import Markup, banner, card, press, txt
+from studio.views import banner, card, txt
 
 
 class PublishedCard(Viewer):
@@ -27,7 +26,7 @@ class PublishedCard(Viewer):
     def __init__(self, session: Session) -> None:
         super().__init__()
         self.session = session
-        self.words, self.go = Text(on_press=self.allow), button("Bring in", "download", self.start)
+        self.words, self.go = Text(on_press=self.press), button("Bring in", "download", self.start)
         self.fields = {s.name: pmui.TextInput(label=label(s.name), value=s.default, helper_text=s.words, size="small",
                                               margin=0, sizing_mode="stretch_width")
                        for s in settings(PublishedConfig)}
@@ -50,9 +49,9 @@ class PublishedCard(Viewer):
             asked, wrong = self.asked(), ""
             if asked.folder and not asked.repository:
                 found = impossible(recipe_for(asked.folder, ""), self.session.workspace)
-                wrong = "".join(f"The folder {each.sentence}." for each in found)
+                wrong = "".join(f"The folder {named(each.sentence)}." for each in found)
         except UserError as error:
-            asked, wrong = PublishedConfig(), error.sentence
+            asked, wrong = PublishedConfig(), named(error.sentence)
         if asked.repository:
             self.go.label = f"Fetch {asked.repository} over the network"
             self.words.html = banner("warning", f"This goes to the network: {asked.repository} at {asked.revision} is "
@@ -60,19 +59,14 @@ class PublishedCard(Viewer):
                                                 "settings and the tokenizer are fetched; no code is.")
         else:
             self.go.label = "Bring in from the folder"
-            self.words.html = banner("error", wrong, self._may_allow(asked.folder)) if wrong else txt(
+            offer = wrong and allow_button(asked.folder, self.session.workspace)
+            self.words.html = banner("error", wrong, offer or "") if wrong else txt(
                 '<p class="more">Nothing goes to the network unless a repository is named.</p>')
         self.go.disabled = bool(wrong) or not (asked.folder or asked.repository)
 
-    def _may_allow(self, typed: str) -> Markup | str:
-        """A button, where a folder is there and nothing but where it lies is wrong."""
-        folder = Path(typed).expanduser()
-        outside = typed and folder.is_absolute() and folder.is_dir() and not self.session.workspace.permits(folder)
-        return press("Allow this folder", f"allow:{folder}") if outside else ""
-
-    def allow(self, what: str) -> None:
-        self.session.attempt(self.session.workspace.allow, what.partition(":")[2])
-        self.tell()
+    def press(self, what: str) -> None:
+        if allow(self.session, what):
+            self.tell()
 
     def start(self) -> None:
         try:

@@ -8,6 +8,7 @@ from panel.viewable import Viewable, Viewer
 
 from engine.runs import Run, queue
 from engine.runs.queue import Entry
+from studio.layout import later
 from studio.session import Session
 from studio.views import Fragment, Markup, card, chip, icon, join, press, txt
 
@@ -19,8 +20,9 @@ class QueueView(Viewer):
         super().__init__(**params)
         self.session = session
         self.list = Fragment(on_press=self._pressed)
-        self._view = card(self.list, title="Queue", line="One run at a time on each device. It goes on without the "
-                          "studio and after a restart; a run that fails doesn't hold up the others.", visible=False)
+        self._view = later(card(
+            self.list, title="Queue", line="One run at a time on each device. It goes on without the studio and after "
+            "a restart; a run that fails doesn't hold up the others."))
 
     def __panel__(self) -> Viewable:
         return self._view

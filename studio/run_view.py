@@ -14,7 +14,7 @@ from engine.recipe import Recipe
 from engine.runs import Run
 from studio import run_parts as parts
 from studio import sweep_view
-from studio.layout import stack
+from studio.layout import later, stack
 from studio.metrics_view import MetricsView
 from studio.notes_view import NotesView
 from studio.run_account import account, check
@@ -45,7 +45,8 @@ class RunView(Viewer):
         self.step.param.watch(lambda *_: self._show_sample(), "value")
         self._steps: list[int] = []
         self._seen: Any = None
-        self.fold = pmui.Tabs(*[(name, Fragment()) for name in FOLDS], ("Metrics", self.metrics), dynamic=False,
+        self.more = later(self.metrics)
+        self.fold = pmui.Tabs(*[(name, Fragment()) for name in FOLDS], ("Metrics", self.more), dynamic=False,
                               sizing_mode="stretch_width", margin=0, sx={"& .MuiTab-root": {"minHeight": 42}})
         self.fold.param.watch(lambda *_: self._unfold(), "active")
         self.sample_card = card(self.sample_head, self.step, self.samples, visible=False)
@@ -149,7 +150,8 @@ class RunView(Viewer):
             return
         name = (*FOLDS, "")[self.fold.active]
         if not name:
-            return  # the metrics look after themselves
+            self.more.visible = True    # the metrics look after themselves
+            return
         feed = WATCH.follow(self.run)
         shown = {"Checkpoints": self._checkpoints, "What auto became": parts.resolved, "Timeline": parts.timeline,
                  "Log": parts.log, "Recipe": self._recipe}[name](feed)

@@ -15,6 +15,7 @@ from engine.config import UserError
 from engine.recipe import Recipe
 from engine.runs import Run
 from engine.workspace import Workspace
+from studio import labels
 from studio.draft import Draft
 
 log = logging.getLogger("studio")
@@ -121,7 +122,7 @@ class Session(param.Parameterized):
         try:
             return action(*arguments, **named)
         except UserError as error:
-            self.notify(error.sentence, "error")
+            self.notify(labels.named(error.sentence), "error")
         except OSError as error:
             self.notify(files.unwritable(self.workspace.path, error).sentence, "error")
         return None

@@ -77,14 +77,16 @@ class Studio(Viewer):
         if not holder.objects:
             made = self._attempt(page, page.view)
             if made is not None:
+                self._attempt(page, page.shown)     # a page that is whole when it is mounted is drawn once
+            if noun not in self._broken:
                 holder.objects = [*self._title(page), made]
+        elif noun not in self._broken:
+            self._attempt(page, page.shown)
         for name, each in self._holders.items():
             each.visible = name == noun
         self.nav.active = (list(self.pages).index(noun),)
         self._mounted = time.monotonic()
         self.help.open = False
-        if noun not in self._broken:
-            self._attempt(page, page.shown)
 
     def _attempt(self, page: Page, do: Callable[[], Viewable | None]) -> Viewable | None:
         """Let a page do something; one that fails says why in its place, and the other pages go on."""
@@ -172,6 +174,7 @@ SHEET = {"width": "100%", "max-width": "1240px", "margin": "0 auto", "padding": 
 NAV_SX: dict[str, Any] = {
     "& .MuiListItemButton-root": {"borderRadius": "8px", "paddingBlock": "7px", "marginBlock": "2px"},
     "& .MuiListItemIcon-root": {"minWidth": "38px"},
+    "& .MuiListItemText-primary": {"fontSize": 15},
 }
 
 

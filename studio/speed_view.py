@@ -18,7 +18,7 @@ from engine.runs import Run
 from engine.runs.timing import ENDING, asking
 from studio.figures import FONT, KEPT, QUIET, SERIES, _hover, _still, drawn
 from studio.forms import Form
-from studio.layout import actions, button, picture, stack
+from studio.layout import actions, button, later, picture
 from studio.run_parts import progress
 from studio.session import Session
 from studio.texts import Text, shell_line
@@ -38,10 +38,9 @@ class Speed:
         self.bundle: Path | None = None
         self.go = button("Measure the speed", "speed", self.start)
         self.words, self.figures, self.bars = Text(on_press=self._pressed), Text(), picture()
-        # Hidden by what is around it: a HoloViews pane that is drawn already fails when it is shown again.
-        self.drawn = stack(self.bars, visible=False)
+        self.bars_frame = later(self.bars)
         self.card = card(Form("benchmark", session, skip=("bundle",)), actions(self.go), self.words, self.figures,
-                         self.drawn, title="Speed",
+                         self.bars_frame, title="Speed",
                          line="How fast this bundle is on this machine, beside every other way of running the same "
                               "model that is installed here.")
         self._seen: Any = None
@@ -86,7 +85,7 @@ class Speed:
         """What the newest measurement does, and the command that does the same."""
         if self.bundle is None:
             return
-        wrong = [p.sentence for p in self.session.draft.problems if p.field.startswith("benchmark")]
+        wrong = self.session.draft.wrong("benchmark")
         status = WATCH.follow(self.run).status if self.run else None
         active = bool(status and status.active)
         self.go.param.update(disabled=active or bool(wrong), description=wrong[0] if wrong else "Start the measurement")
@@ -115,7 +114,7 @@ class Speed:
             self.figures.html = banner("error", error.sentence if isinstance(error, UserError) else
                                        "benchmark.json is damaged; measure the speed again.")
             self.bars.object = None
-        self.drawn.visible = self.bars.object is not None
+        self.bars_frame.visible = self.bars.object is not None
 
     def _pressed(self, what: str) -> None:
         if what == "stop" and self.run is not None:

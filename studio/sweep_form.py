@@ -10,6 +10,7 @@ from engine.config import UserError
 from engine.recipe import Recipe
 from engine.runs.sweep import check
 from studio.forms import Form
+from studio.labels import named
 from studio.layout import actions, button, stack
 from studio.session import Session
 from studio.views import Fragment, Markup, banner, number, tiles, txt
@@ -47,7 +48,7 @@ class SweepForm(Viewer):
             try:
                 check(recipe)
             except UserError as error:
-                problem = error.sentence
+                problem = named(error.sentence)
         for each in self.buttons:
             each.disabled = recipe is None or bool(problem)
         if problem:

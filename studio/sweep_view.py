@@ -12,7 +12,7 @@ from engine.recipe import JOBS, Recipe
 from engine.runs import Run
 from engine.runs.study import Trial
 from engine.runs.sweep import best, trials
-from studio.layout import picture, stack
+from studio.layout import later, picture, stack
 from studio.session import Session
 from studio.sweep_figures import best_so_far, parallel_coordinates
 from studio.views import Fragment, Markup, card, empty, join, number, press, tiles, txt
@@ -36,8 +36,8 @@ class SweepView(Viewer):
                               card(self.lines, self.mattered, title="Settings",
                                    line="Each line is a trial. The greener, the better; grey ones were stopped early."),
                               gap="16px", visible=False)
-        self._view = stack(card(self.head, title="Sweep"), self.pictures, card(self.table, title="Trials"), gap="16px",
-                           visible=False)
+        self._view = later(card(self.head, title="Sweep"), self.pictures, card(self.table, title="Trials"),
+                           gap="16px")
 
     def __panel__(self) -> Viewable:
         return self._view

@@ -38,11 +38,14 @@ def _theme(dark: bool) -> dict[str, Any]:
         "typography": {
             "fontFamily": FONT,
             "fontSize": 14,
+            "body1": {"fontSize": 14},
             "button": {"textTransform": "none", "fontWeight": 700, "letterSpacing": 0},
         },
         "components": {
             "MuiButton": {"defaultProps": {"disableElevation": True},
                           "styleOverrides": {"root": {"borderRadius": 8, "paddingInline": 16}}},
+            "MuiInputBase": {"styleOverrides": {"root": {"fontSize": 15, "minHeight": 40}}},
+            "MuiInputLabel": {"styleOverrides": {"root": {"fontSize": 15}}},
             "MuiPaper": {"styleOverrides": {"root": {"backgroundImage": "none"}}},
             "MuiFormHelperText": {"styleOverrides": {"root": {"marginLeft": 2, "marginRight": 0, "lineHeight": 1.35}}},
             "MuiListItemButton": {"styleOverrides": {"root": {"borderRadius": 8}}},

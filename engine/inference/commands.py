@@ -23,17 +23,23 @@ def bundle_of(arguments: argparse.Namespace) -> Path:
                     where=arguments.bundle)
 
 
+def takes_model(command: argparse.ArgumentParser) -> None:
+    """A bundle, and which of its graphs; what else a command takes comes behind."""
+    command.add_argument("bundle", metavar="BUNDLE", help="the name of a bundle, or its folder")
+    command.add_argument("--precision", default="float32", metavar="P",
+                         help="which of the bundle's graphs: float32, float16, int8, int8_dynamic or int4 (float32)")
+
+
 def takes_adapter(command: argparse.ArgumentParser) -> None:
     command.add_argument("--adapter", action="store_true", help="switch on the LoRA adapter that the bundle keeps")
 
 
 def takes_scored(command: argparse.ArgumentParser) -> None:
-    command.add_argument("bundle", metavar="BUNDLE", help="the name of a bundle, or its folder")
+    takes_model(command)
     command.add_argument("texts", metavar="TEXT", nargs="*", help="texts to score; two are compared")
     command.add_argument("--prompt", default="", metavar="TEXT", help="what stands before each of the texts")
     command.add_argument("--pairs", metavar="FILE", help="JSONL of chosen and rejected texts: in how many pairs does "
                                                          "the chosen one score more?")
-    command.add_argument("--precision", default="float32", metavar="P", help="which of the bundle's graphs (float32)")
 
 
 def score(arguments: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from engine.config import Problem, UserError
+from engine.export.benchmark import WRITES_NONE
 from engine.recipe import Recipe
 from engine.runs.folder import Run
 from engine.workspace import Workspace
@@ -115,9 +116,7 @@ def _bundle(name: str, workspace: Workspace) -> list[Problem]:
             return []
     except UserError as error:
         return [Problem("benchmark.bundle", f"is {name}: {error.sentence.rstrip('.')}")]
-    return [Problem("benchmark.bundle", f"is {name}, which scores texts and writes none, so there is no speed of "
-                                        "writing to measure; how fast it reads is measured when it is exported with "
-                                        "precisions")]
+    return [Problem("benchmark.bundle", f"is {name}, which {WRITES_NONE}")]
 
 
 def _source(field: str, name: str, workspace: Workspace) -> list[Problem]:

@@ -50,7 +50,7 @@ class Corpus(Page):
         self.dataset.tick()
 
     def _tell(self) -> None:
-        wrong = [problem.sentence for problem in self.session.draft.problems if problem.field.startswith("corpus")]
+        wrong = self.session.draft.wrong("corpus")
         self.go.param.update(disabled=bool(wrong), description=wrong[0] if wrong
                              else "Start a run that makes the dataset")
 

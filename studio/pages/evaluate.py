@@ -45,7 +45,7 @@ class Evaluate(Page):
             card(self.samples, title="Samples", line="The same beginnings, continued by each model."),
             card(self.passages, title="Easiest and hardest", line="Validation passages, by the model's loss on them."),
             visible=False)
-        self._runs: list[str] = []
+        self._runs: list[str] | None = None     # not looked for yet
         self.session.draft.param.watch(lambda *_: self._tell(), "version")
         self._tell()
         return split([card(self.run, Form("evaluate", self.session), self.words, self.go, title="Measure a run")],
@@ -66,8 +66,8 @@ class Evaluate(Page):
             wanted = self.session.run if self.session.run in able else self.run.value
             self.run.param.update(options=able, value=wanted if wanted in able else next(iter(able), None))
             self._tell()
-        if reports != self._runs or not reports:
-            fresh = [name for name in reports if name not in self._runs]
+        if reports != self._runs:
+            fresh = [name for name in reports if name not in (self._runs or ())]
             self._runs = reports
             self.vacant.visible, self.results.visible = not reports, bool(reports)
             kept = [name for name in self.chosen.value or [] if name in reports]
@@ -75,7 +75,7 @@ class Evaluate(Page):
             self._show()
 
     def _tell(self) -> None:
-        wrong = [p.sentence for p in self.session.draft.problems if p.field.startswith("evaluate")]
+        wrong = self.session.draft.wrong("evaluate")
         self.go.param.update(disabled=bool(wrong) or not self.run.value,
                              description=wrong[0] if wrong else "Start the evaluation")
         self.words.html = same_command(self.session, "evaluate", self.run.value) if self.run.value else banner(

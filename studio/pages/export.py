@@ -17,7 +17,7 @@ from studio import costs, figures
 from studio.corpus_card import data_card
 from studio.corpus_entries import Sheet
 from studio.forms import Form
-from studio.layout import actions, button, picture, split, stack
+from studio.layout import actions, button, later, picture, split, stack
 from studio.page import Page
 from studio.recipe_code import same_command
 from studio.speed_view import Speed
@@ -53,9 +53,8 @@ class Export(Page):
         self.failed = Text(on_press=lambda name: self.session.goto("runs", run=name))
         self.verdict, self.cases, self.where, self.contents, self.about = Text(), picture(), Text(), Text(), Sheet()
         self.smaller, self.quality = Text(), picture()
-        # Hidden by what is around it: a HoloViews pane that is drawn already fails when it is shown again.
-        self.drawn = stack(self.quality, visible=False)
-        self.costs = card(self.smaller, self.drawn, title="Smaller forms", visible=False,
+        self.quality_frame = later(self.quality)
+        self.costs = card(self.smaller, self.quality_frame, title="Smaller forms", visible=False,
                           line="What each precision costs, and what it gains. In the picture, the lower right is best; "
                                "the larger the mark, the larger the file.")
         self.speed = Speed(self.session)
@@ -99,7 +98,7 @@ class Export(Page):
         self._show()
 
     def _tell(self) -> None:
-        wrong = [p.sentence for p in self.session.draft.problems if p.field.startswith("export")]
+        wrong = self.session.draft.wrong("export")
         self.go.param.update(disabled=bool(wrong) or not self.run.value,
                              description=wrong[0] if wrong else "Start the export")
         self.words.html = same_command(self.session, "export", self.run.value) if self.run.value else banner(
@@ -148,7 +147,7 @@ class Export(Page):
         except (UserError, *files.MISSHAPEN):
             rows = ["damaged"]
             self.smaller.html, self.quality.object = banner("error", "cost.json is damaged; export it again."), None
-        self.costs.visible, self.drawn.visible = bool(rows), self.quality.object is not None
+        self.costs.visible, self.quality_frame.visible = bool(rows), self.quality.object is not None
 
 
 def _told(make: Callable[[], Any], name: str = "") -> Any:

@@ -12,8 +12,8 @@ from engine.optim import OPTIMIZERS, Optimizer
 from engine.optim.groups import state_bytes
 from engine.recipe import Recipe
 from studio import figures, optim_plots
-from studio.fields import label
 from studio.forms import Form
+from studio.labels import label
 from studio.layout import picture, split
 from studio.lists import first_sentence
 from studio.lr_range import RangeTest

@@ -11,7 +11,7 @@ from panel.viewable import Viewable
 from engine.runs import notes
 from studio import run_parts
 from studio.compare_view import CompareView
-from studio.layout import stack
+from studio.layout import later, stack
 from studio.page import Page
 from studio.queue_view import QueueView
 from studio.run_view import RunView
@@ -46,7 +46,7 @@ class Runs(Page):
                          styles={"flex": "1 1 270px"})
         self.main = pn.Column(self.compared, self.watched, margin=0,
                               styles={"flex": "3 1 560px", "min-width": "0", "gap": "16px"})
-        self.empty = card(self.nothing, visible=False)
+        self.empty = later(card(self.nothing))
         both = pn.Row(self.side, self.main, margin=0, sizing_mode="stretch_width", styles={
             "flex-wrap": "wrap", "gap": "16px", "align-items": "flex-start"})
         return stack(self.empty, self.queue, both, gap="16px")
@@ -71,6 +71,7 @@ class Runs(Page):
         self.shown_names = [line.name for line in shown]
         self.list.html = run_parts.listing(shown, self._selected())
         self.many.html = self._all()
+        self.many.visible = bool(self.many.html)
         self.queue.tick()
         self.trash.tick()
         self.side.visible, self.empty.visible = bool(found) or self.trash.list.visible, not found
@@ -88,7 +89,7 @@ class Runs(Page):
             buttons.append(press(f"Compare all {len(self.shown_names)}", "all:", sign="stacked_line_chart"))
         if len(self._selected()) > 1:
             buttons.append(press("Only the first", "alone:", "quiet"))
-        return txt('<div class="fixes">{}</div>', join(buttons))
+        return txt('<div class="fixes">{}</div>', join(buttons)) if buttons else txt("")
 
     def _look(self) -> None:
         chosen = self._selected()

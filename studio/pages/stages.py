@@ -12,8 +12,8 @@ from engine.recipe import Recipe, shipped
 from engine.runs import queue
 from engine.runs.possible import impossible
 from engine.workspace import Workspace, slug
-from studio.fields import label
 from studio.forms import Form
+from studio.labels import said
 from studio.layout import stack
 from studio.page import Page
 from studio.plan_card import PlanCard
@@ -38,7 +38,8 @@ class Train(Page):
                                  sx={"minHeight": "46px"}, on_click=lambda *_: self._start(),
                                  sizing_mode="stretch_width")
         self.wait = pmui.Button(label="Add to queue", icon="playlist_add", variant="outlined", size="large", margin=0,
-                                sx={"minHeight": "46px"}, on_click=lambda *_: self._enqueue())
+                                sizing_mode="stretch_width", sx={"minHeight": "40px"},
+                                on_click=lambda *_: self._enqueue())
         self.at = pmui.TextInput(label="Not before", placeholder="22:30", size="small", width=110, margin=0)
         recipes = pmui.MenuButton(label="Begin with a recipe", icon="menu_book", variant="outlined", size="small",
                                   margin=0, items=[{"label": name} for name in shipped()],
@@ -50,7 +51,7 @@ class Train(Page):
         self.plan = PlanCard(self.session)
         self.plan.tick()
         self._estimate()
-        queued = pmui.FlexBox(self.at, self.wait, margin=0, gap="10px", align_items="center", sizing_mode=None)
+        queued = pn.Row(self.at, self.wait, margin=0, sizing_mode="stretch_width", styles={"gap": "10px"})
         go = stack(self.start, queued, gap="12px", sizing_mode=None, width=280)
         head = pn.Row(self.ready, go, sizing_mode="stretch_width", margin=0, styles={"gap": "20px"})
         return stack(card(head), self.plan, card(top, recipes, title="Run"),
@@ -70,16 +71,11 @@ class Train(Page):
 
     def missing(self) -> list[tuple[str, str]]:
         """What stands in the way of a start: sentences, each with the page where it can be put right."""
-        draft, found = self.session.draft, []
-        for problem in draft.problems:
-            section, _, rest = problem.field.partition(".")
-            words = " ".join(filter(None, [label(section), label(rest.rsplit(".", 1)[-1]).lower() if rest else ""]))
-            found.append((f"{words} {problem.sentence}", PAGE_OF.get(section, "")))
-        if draft.recipe is not None:
-            for problem in impossible(draft.recipe, self.session.workspace):
-                section, _, rest = problem.field.rpartition(".")
-                found.append((f"{label(rest)} {problem.sentence}", PAGE_OF.get(section, "")))
-            found += [(sentence, "corpus") for sentence in unreadable(draft.recipe, self.session.workspace)]
+        draft = self.session.draft
+        wrong = draft.problems or impossible(draft.settled, self.session.workspace)
+        found = [(said(problem), PAGE_OF.get(problem.field.partition(".")[0], "")) for problem in wrong]
+        if not draft.problems:
+            found += [(sentence, "corpus") for sentence in unreadable(draft.settled, self.session.workspace)]
         return found
 
     def _estimate(self) -> None:

@@ -51,7 +51,7 @@ class Tokens(Page):
                         line="Type anything; the made tokenizer cuts it here.")
         self.session.draft.param.watch(lambda *_: self._tell(), "version")
         self._tell()
-        return stack(split([card(Form("tokens", self.session), title="Tokenizer"), self.go, self.cut],
+        return stack(split([card(Form("tokens", self.session), self.go, title="Tokenizer"), self.cut],
                            [card(self.chosen, self.nothing, self.result, title="What was made")],
                            left="minmax(0, 5fr)", right="minmax(0, 7fr)"), self.lab.view(), self.chat.view())
 
@@ -78,7 +78,7 @@ class Tokens(Page):
         self._weigh()
 
     def _tell(self) -> None:
-        wrong = [p.sentence for p in self.session.draft.problems if p.field.startswith(("tokens", "corpus"))]
+        wrong = self.session.draft.wrong("tokens", "corpus")
         self.go.param.update(disabled=bool(wrong), description=wrong[0] if wrong
                              else "Start a run that makes the tokens")
         self._show_shares()

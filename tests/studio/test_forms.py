@@ -60,7 +60,7 @@ def test_an_error_in_an_advanced_setting_unfolds_it(session):
 def test_an_error_that_two_settings_make_lands_beside_one_of_them(session):
     form = Form("model", session, skip=("vocab_size",))
     form.field("num_heads").widget.value_input = "3"
-    assert "hidden_size" in form.field("num_heads").widget.helper_text
+    assert "“Hidden size”" in form.field("num_heads").widget.helper_text
     assert not form.field("hidden_size").widget.error_state
 
 

@@ -75,7 +75,7 @@ def test_a_range_test_is_begun_on_the_draft_drawn_and_taken(page, session, monke
         assert time.monotonic() < until
         page.tick()
         time.sleep(0.05)
-    assert page.test.place.visible
+    assert page.test.curve_frame.visible
     assert len(page.test.curve.object.Curve.II) == ended + 1
     assert "another" not in page.test.words.html
     page.test._pressed("use")

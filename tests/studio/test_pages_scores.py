@@ -55,7 +55,7 @@ def test_the_proof_and_the_costs_of_one_that_scores(placed):
     assert "Perplexity" not in page.verdict.html
     assert "16 random pairs in the same order" in page.verdict.html
     assert page.costs.visible
-    assert not page.drawn.visible
+    assert not page.quality_frame.visible
     assert "int4 (broken)" in page.smaller.html
     assert "pairs of random tokens" in page.smaller.html
     assert not page.speed.card.visible

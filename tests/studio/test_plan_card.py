@@ -38,8 +38,8 @@ def test_what_cannot_come_to_anything_stands_in_the_way_of_a_start(session, monk
     session.draft.put(("evaluate", "text_of"), "nobody")
     assert page.start.disabled
     assert page.wait.disabled
-    assert "Device is cuda, but this machine shows no GPU; choose auto or cpu" in page.ready.html
-    assert "Text of is nobody, and there is no such run" in page.ready.html
+    assert "Train device is cuda, but this machine shows no GPU; choose auto or cpu" in page.ready.html
+    assert "Evaluate text of is nobody, and there is no such run" in page.ready.html
     assert 'data-press="evaluate"' in page.ready.html
 
 

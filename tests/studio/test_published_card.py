@@ -36,7 +36,7 @@ def test_a_folder_elsewhere_is_allowed_by_a_press_and_one_without_a_model_starts
     typed(card, folder=f"{folder}/")
     assert "outside the workspace" in card.words.html
     assert card.go.disabled
-    card.allow(f"allow:{folder}")
+    card.press(f"allow {folder}")
     assert "has no config.json" in card.words.html
     (folder / "config.json").write_text("{}")
     card.tell()

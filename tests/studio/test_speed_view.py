@@ -67,7 +67,7 @@ def test_what_was_measured_is_a_table_a_picture_and_says_where_and_when(speed, b
     (bundle / RESULT).write_text("{")
     speed.show(bundle)
     assert "damaged" in speed.figures.html
-    assert not speed.drawn.visible
+    assert not speed.bars_frame.visible
     measured(bundle, rows=[{"name": "of another version"}])
     speed.show(bundle)
     assert "damaged" in speed.figures.html

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,14 +16,16 @@ from urllib.parse import urlencode, urlsplit
 from urllib.request import urlopen
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Locator, Page, Request, WebError, expect, sync_playwright
 
 from engine.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "engine"))  # its toys
 CHROMIUM = os.environ.get("STUDIO_CHROMIUM", "/usr/bin/chromium")
 FLAGS = ("--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
          "--disable-component-update --disable-sync").split()
+FLAGS.append("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")  # a route would take away the browser's cache
 PATIENCE = 60_000  # milliseconds; two busy cores are slow
 expect.set_options(timeout=PATIENCE)
 
@@ -64,19 +67,35 @@ class Server:
         self.process.wait(20)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[Server]:
-    """A studio on a workspace that is empty when the file's first test begins."""
+    def empty(self) -> None:
+        """Leave nothing of what an earlier file made but the workspace's own folders."""
+        for each in [*self.workspace.path.iterdir(), *self.workspace.path.glob("*/*")]:
+            if each.parent != self.workspace.path and each.is_dir():
+                shutil.rmtree(each)
+            elif not each.is_dir():
+                each.unlink()
+
+
+@pytest.fixture(scope="session")
+def studio(tmp_path_factory) -> Iterator[Server]:
     made = Server(tmp_path_factory.mktemp("studio"))
     yield made
     made.stop()
 
 
+@pytest.fixture(scope="module")
+def server(studio) -> Server:
+    """The studio on a workspace that is empty when the file's first test begins."""
+    studio.empty()
+    return studio
+
+
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+def context() -> Iterator[BrowserContext]:
+    """A browser for all journeys, so that what every page loads is fetched and compiled once."""
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
+        yield chromium.new_context(viewport={"width": 1440, "height": 1000})
         chromium.close()
 
 
@@ -85,19 +104,6 @@ class StudioPage:
 
     def __init__(self, page: Page, server: Server) -> None:
         self.page, self.server = page, server
-        self.errors: list[str] = []
-        self.abroad: list[str] = []
-        page.set_default_timeout(PATIENCE)
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.route("**/*", self._only_here)
-
-    def _only_here(self, route: Route) -> None:
-        where = urlsplit(route.request.url)
-        if where.scheme in ("data", "blob") or where.hostname == "127.0.0.1":
-            route.continue_()
-        else:
-            self.abroad.append(route.request.url)
-            route.abort()
 
     def open(self, noun: str = "home", **selected: str) -> StudioPage:
         """Load the studio at one page, and wait until it is there."""
@@ -149,15 +155,29 @@ class StudioPage:
 
 
 @pytest.fixture
-def studio_page(server, browser) -> Iterator[StudioPage]:
+def studio_page(server, context) -> Iterator[StudioPage]:
     """A fresh browser session; the test fails on any request elsewhere, page error or traceback in the server's log."""
     before = server.log.stat().st_size
-    context = browser.new_context(viewport={"width": 1440, "height": 1000})
-    studio = StudioPage(context.new_page(), server)
-    yield studio
-    context.close()
+    errors, abroad = [], []
+
+    def ask(request: Request) -> None:
+        where = urlsplit(request.url)
+        if where.scheme not in ("data", "blob") and where.hostname != "127.0.0.1":
+            abroad.append(request.url)
+
+    def fail(error: WebError) -> None:
+        errors.append(str(error.error))
+
+    context.on("request", ask)
+    context.on("weberror", fail)
+    context.set_default_timeout(PATIENCE)
+    yield StudioPage(context.new_page(), server)
+    for page in context.pages:
+        page.close()
+    context.remove_listener("request", ask)
+    context.remove_listener("weberror", fail)
     written = server.log.read_bytes()[before:].decode()
-    assert not studio.abroad, studio.abroad
-    assert not studio.errors, studio.errors
+    assert not abroad, abroad
+    assert not errors, errors
     blocks = written.split("Traceback (most recent call last)")[1:]
     assert all(any(word in block for word in GONE) for block in blocks), written

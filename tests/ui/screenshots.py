@@ -16,7 +16,7 @@ from studio.serve import free_port, serve
 
 FLAGS = ("--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
          "--disable-component-update --disable-sync").split()
-SETTLE_MILLISECONDS = 4000
+SETTLE_MILLISECONDS, PATIENCE_MILLISECONDS = 4000, 120_000
 
 
 # A picture for the README shows the default workspace, not a folder of the machine that it was taken on.
@@ -37,7 +37,13 @@ def shoot(page: Page, address: str, noun: str, run: str, workspace: Workspace, p
     """One page, as it looks once its figures are drawn."""
     page.goto(f"{address}/?page={noun}&run={run}&bundle={run}")
     page.get_by_role("button", name="Help").wait_for()
+    page.locator("#loader").wait_for(state="hidden")
     page.wait_for_timeout(SETTLE_MILLISECONDS)
+    if noun == "corpus":    # its steps, tried
+        page.get_by_text("trying it on the sample").wait_for(state="hidden")
+        page.get_by_role("heading", name="Steps", exact=True).evaluate(
+            "heading => { heading.style.scrollMarginTop = '48px'; heading.scrollIntoView() }")
+        page.wait_for_timeout(SETTLE_MILLISECONDS // 4)
     if noun == "inference":
         page.get_by_role("button", name="Generate").click()
         page.wait_for_timeout(SETTLE_MILLISECONDS)
@@ -62,6 +68,7 @@ def main() -> None:
             (workspace.path / "studio.json").write_text('{"dark": %s}' % ("true" if theme == "dark" else "false"))
             for width in (1440, 1024):
                 page = chromium.new_page(viewport={"width": width, "height": 900})
+                page.set_default_timeout(PATIENCE_MILLISECONDS)
                 for noun in asked.pages:
                     path = asked.out / f"{noun}-{theme}-{width}.png"
                     shoot(page, f"http://127.0.0.1:{port}", noun, asked.run, workspace, path)

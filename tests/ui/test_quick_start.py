@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from playwright.sync_api import expect
 
 from engine import runs
+from engine.workspace import ASSETS
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]  # a busy machine curates and tokenizes for minutes
 
@@ -16,6 +19,10 @@ def newest_step(studio_page) -> float:
 
 
 def test_one_press_and_a_model_learns_in_sight(studio_page, server):
+    shelf = server.workspace.place("corpora") / "novels"    # comes before the bundled one, and is sooner prepared
+    shelf.mkdir()
+    for novel in sorted((ASSETS / "corpora" / "novels").glob("*.txt"), key=lambda path: path.stat().st_size)[:2]:
+        shutil.copy(novel, shelf)
     studio_page.open("home")
     studio_page.button("Quick start").click()
     studio_page.until(lambda: any(run.name.startswith("demo") for run in runs.listing(server.workspace)))

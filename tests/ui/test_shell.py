@@ -1,4 +1,4 @@
-"""The shell in a real browser: every page, light and dark, help, links, reload."""
+"""The shell in a real browser: every page while nothing is made, light and dark, help, links, reload."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from studio.pages import PAGES
 pytestmark = pytest.mark.browser
 
 
-def test_every_page_opens_from_the_navigation_and_fits_a_small_window(studio_page):
+NOTHING = {"corpus": "Nothing is curated yet", "tokens": "There are no tokens yet",
+           "runs": "There are no runs yet", "evaluate": "There is no report yet", "export": "There is no bundle yet",
+           "inference": "There is no bundle yet: export a run first"}
+"""What pages say while nothing is made."""
+
+
+def test_every_page_opens_from_the_navigation_fits_a_small_window_and_says_what_to_do_first(studio_page):
     studio_page.page.set_viewport_size({"width": 1024, "height": 900})
     studio_page.open()
     expect(studio_page.text("Watch a language model learn")).to_be_visible()
@@ -19,11 +25,15 @@ def test_every_page_opens_from_the_navigation_and_fits_a_small_window(studio_pag
         expect(studio_page.page.get_by_role("heading", name=page.title, exact=True, level=1)).to_be_visible()
         assert f"page={page.noun}" in studio_page.page.url
         expect(studio_page.page.get_by_text("could not be shown")).to_have_count(0)
+        if page.noun in NOTHING:
+            expect(studio_page.text(NOTHING[page.noun])).to_be_visible()
         studio_page.page.wait_for_timeout(500)
         wide = studio_page.page.locator("main").evaluate("""main => [main, ...main.querySelectorAll('*')]
           .filter(e => e.scrollWidth > e.clientWidth + 1 && ['auto', 'scroll'].includes(getComputedStyle(e).overflowX))
           .map(e => e.className + ' ' + e.scrollWidth + ' > ' + e.clientWidth)""")
         assert not wide, (page.noun, wide)
+    studio_page.button("Go to Export").click()
+    expect(studio_page.button("Go to Train")).to_be_visible()
 
 
 def test_dark_is_dark_and_is_remembered(studio_page):

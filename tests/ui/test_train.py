@@ -10,8 +10,9 @@ from engine import runs
 pytestmark = pytest.mark.browser
 
 
-def test_an_error_stands_beside_its_field_and_the_start_names_it(studio_page):
+def test_an_error_stands_beside_its_field_and_the_start_names_it(studio_page, server):
     studio_page.open("stages")
+    expect(studio_page.button("Measure")).to_be_visible()     # its tooltip did not take the place of its name
     steps = studio_page.field("Steps")
     steps.fill("0")
     expect(studio_page.text("Is 0, must be at least 1")).to_be_visible()
@@ -20,7 +21,7 @@ def test_an_error_stands_beside_its_field_and_the_start_names_it(studio_page):
     steps.fill("400")
     expect(studio_page.text("Ready to start")).to_be_visible()
     expect(studio_page.page.get_by_role("button", name="Start", exact=True)).to_be_enabled()
-    studio_page.page.wait_for_timeout(1500)
+    studio_page.until(lambda: "400" in (server.workspace.path / "draft.yaml").read_text())
     studio_page.open("stages")
     expect(studio_page.field("Steps")).to_have_value("400")
 

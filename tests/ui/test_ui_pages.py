@@ -1,21 +1,15 @@
-"""The noun pages in a real browser: nothing made yet, a trial, estimates that move, text that streams."""
+"""The noun pages in a real browser: estimates that move, an upload, text that streams."""
 
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 from planted import EVIL
 from playwright.sync_api import expect
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 pytestmark = pytest.mark.browser
-expect.set_options(timeout=60_000)
-NOTHING = {"Corpus": "Nothing is curated yet", "Tokens": "There are no tokens yet",
-           "Evaluate": "There is no report yet", "Export": "There is no bundle yet",
-           "Test": "There is no bundle yet: export a run first"}
 
 
 def hacked(studio_page) -> bool:
@@ -27,20 +21,6 @@ def bundle(tmp_path_factory) -> Path:
     import toy_bundle
 
     return toy_bundle.bundle(tmp_path_factory.mktemp("toy"))
-
-
-def test_pages_say_what_to_do_while_nothing_is_made(studio_page):
-    studio_page.open("home")
-    for title, words in NOTHING.items():
-        studio_page.goto(title)
-        expect(studio_page.text(words)).to_be_visible()
-    studio_page.button("Go to Export").click()
-    expect(studio_page.button("Go to Train")).to_be_visible()
-
-
-def test_a_button_with_a_tooltip_keeps_its_name(studio_page):
-    studio_page.open("stages")
-    expect(studio_page.button("Measure")).to_be_visible()
 
 
 def test_estimates_move_while_one_types_and_an_error_stands_beside_its_field(studio_page):
