@@ -82,7 +82,8 @@ def _on_cores(recipe: Recipe, machine: Here) -> tuple[float, str]:
     rest = (KEPT_SECONDS * kept + LOGIT_SECONDS * how.rows * context * recipe.model.vocab_size) * times * slower
     begun = BLOCK_SECONDS * recipe.model.num_layers * how.times * slower
     talking = 2 * 4 * estimate.parameters(recipe.model) * (how.all - 1) / LOOPBACK_BYTES
-    told = (f"{machine.cores:g} cores, at {core / 1e9:.0f} GFLOP/s each in a short try with small products" if
-            machine.core_flops else f"an assumption for {machine.cores:g} cores")
+    told = f"{machine.cores:g} cores in {precision}"
+    told = (f"{told}, each with {core / 1e9:.0f} GFLOP/s in a short try of small float32 products" if machine.core_flops
+            else f"an assumption for {told}")
     cores = machine.cores * (TOGETHER if machine.cores > 1 else 1)
-    return (products + rest) / cores + begun + talking, f"{told}, in {precision}"
+    return (products + rest) / cores + begun + talking, told

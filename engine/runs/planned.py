@@ -36,7 +36,7 @@ def takes_plan(command: argparse.ArgumentParser) -> None:
 
 def plan(arguments: argparse.Namespace) -> int:
     """Print all of it. Raises UserError for a machine that is not in prices.yaml, and devices without one."""
-    workspace, devices = Workspace(arguments.workspace), arguments.devices or 1
+    workspace, devices = Workspace(arguments.workspace), 1 if arguments.devices is None else arguments.devices
     recipe = Recipe.load(arguments.recipe).override(*arguments.changes)
     if arguments.devices is not None and not arguments.machine:
         raise UserError("--devices counts those of --machine; name one, or set train.devices for this machine.",

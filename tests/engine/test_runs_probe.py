@@ -15,7 +15,8 @@ from engine.runs.worker import Worker
 
 def test_a_few_real_steps_are_measured_without_any_text(world):
     recipe = world.recipe.override("jobs=[probe]", "corpus.sources=[{path: gone.txt}]", "train.accumulation=2",
-                                   "train.max_steps=5000", "train.compile=off", "name=probe")
+                                   "train.max_steps=5000", "train.compile=off", "train.micro_batch_size=5",
+                                   "name=probe")
     before = outline(recipe, world.workspace)
     run = create(recipe, world.workspace)
     assert not (run.path / "plan.json").exists()  # it trains nothing that could be held against one
@@ -34,7 +35,8 @@ def test_a_few_real_steps_are_measured_without_any_text(world):
 
 def test_the_probe_compiles_when_the_run_will_and_is_kept_for_such_runs_alone(world, monkeypatch):
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
-    asked = world.recipe.override("jobs=[probe]", "train.compile='on'", "name=compiled")
+    asked = world.recipe.override("jobs=[probe]", "train.compile='on'", "train.micro_batch_size=6",
+                                  "name=compiled")
     run = create(asked, world.workspace)
     assert Worker(run).work() == "finished", run.status().error
     settled = {event["setting"]: event["value"] for event in run.rows("events")[0] if event["kind"] == "resolved"}
