@@ -67,16 +67,19 @@ def _within(recipe: Recipe, workspace: Workspace, size: str, hours: float, money
              "train.devices": "auto", "train.nodes": 1}  # this machine, and any number of rows
     made, changes = _apply(recipe, {**shape, "train.accumulation": 1, "train.micro_batch_size": 1}), dict(shape)
     tokens = 1e6
-    for _ in range(6):  # batch, speed and tokens depend on one another; three rounds settle them to a few percent
-        changes = {**shape, **_steps(made, tokens, context, machine)}
+    for attempt in range(7):  # batch, speed and tokens depend on one another; a few rounds settle them
+        if attempt < 6:
+            changes = {**shape, **_steps(made, tokens, context, machine)}
+        else:  # the batch stays; a step of few rows would go to and fro between two of them
+            changes |= _length(made, max(LEAST_STEPS, int(tokens / made.tokens_per_step)))
         made = _apply(recipe, changes)
         plan = outline(made, workspace, figures=figures, machine=machine, seen=seen, rent=rent)
         allowed = min(hours * 3600 if hours > 0 else float("inf"),
                       plan.wall_seconds * money / plan.cost if money > 0 and plan.cost else float("inf"))
-        fixed = plan.seconds["start"]
+        fixed = plan.wall_seconds - plan.seconds["steps"]  # of looks and checkpoints there are as many in any run
         if allowed <= fixed:
             return None
-        tokens = plan.tokens * (allowed - fixed) / max(1e-9, plan.wall_seconds - fixed)
+        tokens = plan.tokens * (allowed - fixed) / max(1e-9, plan.seconds["steps"])
     if made.train.max_steps <= LEAST_STEPS:
         return None
     if not plan.fits:
@@ -97,11 +100,15 @@ def _steps(made: Recipe, tokens: float, context: int, machine: Here) -> dict[str
     times *= machine.gpus
     steps = max(LEAST_STEPS, int(tokens / (at_once * times * context)))
     rate = scaling.learning_rate(estimate.non_embedding_parameters(made.model), tokens)
+    return {"train.micro_batch_size": at_once, "train.accumulation": times, "optim.kind": "adamw",
+            "optim.lr": float(f"{rate:.2g}"), **_length(made, steps)}
+
+
+def _length(made: Recipe, steps: int) -> dict[str, Any]:
+    """So many steps, and a look at every tenth of them."""
     every = max(1, steps // 10)
-    return {"train.micro_batch_size": at_once, "train.accumulation": times, "train.max_steps": steps,
-            "optim.kind": "adamw", "optim.lr": float(f"{rate:.2g}"), "schedule.warmup_steps": max(1, steps // 20),
-            "train.validate_every": every, "train.checkpoint_every": 2 * every,
-            "train.sample_every": 2 * every if made.train.sample_every else 0}
+    return {"train.max_steps": steps, "schedule.warmup_steps": max(1, steps // 20), "train.validate_every": every,
+            "train.checkpoint_every": 2 * every, "train.sample_every": 2 * every if made.train.sample_every else 0}
 
 
 def _apply(recipe: Recipe, changes: dict[str, Any]) -> Recipe:

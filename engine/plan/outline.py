@@ -19,7 +19,7 @@ from engine.plan.scaling import Prediction, Seen
 from engine.recipe import Recipe
 from engine.workspace import Workspace
 
-START_SECONDS = 4.0        # until the first step, libraries loaded, until any training was measured here
+START_SECONDS = 3.0        # until the first step, libraries loaded, until any training was measured here
 DISK_BYTES = 300e6         # a second, for checkpoints, until one was measured
 FORWARD = 1 / 3            # of a training step, that looking without learning takes
 TOKEN_SECONDS = 2e-3       # of a sample, below which none is made

@@ -106,7 +106,7 @@ def test_a_small_product_is_timed_on_one_core():
 
 def test_a_finished_training_keeps_its_own_speed_and_the_next_plan_says_so(world):
     recipe = world.recipe.override("jobs=[train]", "train.max_steps=40", "train.sample_every=20",
-                                   "name=first")
+                                   "train.micro_batch_size=7", "name=first")
     before = outline(recipe, world.workspace)
     run = create(recipe, world.workspace)
     assert Worker(run).work() == "finished", run.status().error
