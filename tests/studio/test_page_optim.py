@@ -84,4 +84,4 @@ def test_a_range_test_is_begun_on_the_draft_drawn_and_taken(page, session, monke
     page.tick()
     assert "tested another model than the one that is set now" in page.test.words.html
     page.test._show(None)       # which a drawn picture must survive
-    assert not page.test.place.visible
+    assert not page.test.curve_frame.visible

@@ -271,7 +271,7 @@ def test_one_goes_from_a_bundle_without_costs_to_one_with_them_and_back(session)
     page = opened(Export, session)
     for name, shown in (("plain", False), ("costly", True), ("plain", False), ("costly", True)):
         page.chosen.value = name
-        assert page.costs.visible == page.drawn.visible == shown
+        assert page.costs.visible == page.quality_frame.visible == shown
 
 
 def test_costs_and_speeds_of_another_shape_are_told(session):
