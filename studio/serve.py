@@ -66,7 +66,8 @@ def serve(workspace: Workspace | str | Path | None = None, *, port: int = 0, add
             print("Other machines can reach this address: whoever does can read the workspace and start runs.",
                   flush=True)
     logging.getLogger("bokeh").setLevel(logging.ERROR if threaded else logging.WARNING)
-    spare_collections()
+    if not threaded:    # a notebook's process is not ours to tune
+        spare_collections()
     return pn.serve(
         {"/": lambda: create(place), "/run": lambda: create_run(place)}, port=chosen, address=address,
         title="Training Studio", websocket_origin=origins(address, chosen), show=open_browser, threaded=threaded,

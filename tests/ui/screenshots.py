@@ -61,7 +61,7 @@ def main() -> None:
     asked.out.mkdir(parents=True, exist_ok=True)
     workspace = Workspace(asked.workspace)
     port = free_port(0, "127.0.0.1")
-    serve(workspace, port=port, open_browser=False, threaded=True)
+    studio = serve(workspace, port=port, open_browser=False, threaded=True)
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
         for theme in ("light", "dark"):
@@ -74,6 +74,7 @@ def main() -> None:
                     shoot(page, f"http://127.0.0.1:{port}", noun, asked.run, workspace, path)
                 page.close()
         chromium.close()
+    studio.stop()
 
 
 if __name__ == "__main__":
