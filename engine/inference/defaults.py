@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engine import files
+from engine.inference.bundle import beside
 
 FILE = "generation_config.json"
-MOST_BYTES = 4 << 20
+MOST_PENALTY = 1e6
 
 
 class Defaults(NamedTuple):
@@ -29,12 +30,12 @@ def defaults(bundle: Path, config: Mapping[str, Any]) -> Defaults:
 
     Raises UserError for a damaged file.
     """
-    path = bundle / FILE
-    values = files.read_json(path) if path.is_file() and path.stat().st_size <= MOST_BYTES else {}
+    path = beside(bundle, FILE)
+    values = files.read_json(path) if path is not None else {}
     stated = {**config, **{name: value for name, value in values.items() if value is not None}} \
         if isinstance(values, dict) else config
     penalty = stated.get("repetition_penalty")
-    if not isinstance(penalty, int | float) or isinstance(penalty, bool) or not 0 < penalty < float("inf"):
+    if not isinstance(penalty, int | float) or isinstance(penalty, bool) or not 0 < penalty < MOST_PENALTY:
         penalty = 1
     begin = next(iter(_ids(stated.get("bos_token_id"))), None)
     return Defaults(begin, frozenset(_ids(stated.get("eos_token_id"))), float(penalty))

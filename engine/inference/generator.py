@@ -212,7 +212,7 @@ class Generator:
         if len(ids) + room > self.context_length:
             raise UserError(f"the prompt has {len(ids)} tokens, but the model sees {self.context_length} at once"
                             f"{' and needs room for an answer' if room else ''}; shorten it.", where="prompt")
-        if not isinstance(prompt, str) and not all(0 <= i < self.vocab_size for i in ids):
+        if min(ids) < 0 or (not isinstance(prompt, str) and max(ids) >= self.vocab_size):
             raise UserError(f"the prompt holds a token that is none of the model's {self.vocab_size}.", where="prompt")
         if max(ids) >= self.vocab_size:
             raise UserError(f"the prompt has the token {max(ids)}, but the model knows {self.vocab_size} tokens; "

@@ -158,6 +158,13 @@ def test_a_template_that_was_changed_after_the_export_is_not_used(chatty):
             use()
 
 
+def test_an_end_that_was_changed_after_the_export_is_not_used(chatty):
+    path = chatty / "generation_config.json"
+    files.write_json(path, {**files.read_json(path), "eos_token_id": 9})
+    with pytest.raises(UserError, match=r"generation_config\.json (was changed|has [\d,]+ bytes, but its manifest)"):
+        load(chatty)
+
+
 def test_a_template_that_somebody_put_beside_is_not_used(chatty, tmp_path):
     (tmp_path / "secret").write_text("something of this machine")
     own = chatty / "chat_template.jinja"

@@ -148,7 +148,8 @@ def ids_of(model, text):
 
 
 @pytest.mark.parametrize("as_ids", [False, True])
-def test_echo_tells_the_prompt_s_own_log_probabilities(client, model, pytorch, as_ids):
+def test_echo_tells_the_prompt_s_own_log_probabilities(client, model, pytorch, monkeypatch, as_ids):
+    monkeypatch.setattr("engine.inference.session.PREFILL_TOKENS", 4)       # so that it is read in several parts
     ids = ids_of(model, TEXT)
     answer = client.completions.create(model="toy", prompt=ids if as_ids else TEXT, max_tokens=0, echo=True,
                                        logprobs=5, temperature=0)

@@ -131,11 +131,13 @@ def known(world: Path, kinds: tuple[str, ...]) -> dict[str, Stranger]:
         "checkpoint": Stranger(bundles / "checkpoint", {"config.json": JSON, "model.safetensors": WEIGHTS},
                                lambda _: pretrained.load(bundles / "checkpoint") and None, weight=3),
         "bundle": Stranger(toy, {**words, "onnx/model.onnx": (changed_bytes,), "onnx/model.onnx_data": (changed_bytes,),
+                                 "generation_config.json": JSON,
                                  "chat_template.jinja": (changed_text, changed_bytes)}, partial(_write, toy),
                            vouched=True, weight=4),
         "request": Stranger(world, {"request.json": JSON}, _Requests(world, toy)),
         "imported": Stranger(tiny, {"config.json": JSON, pretrained.INDEX: JSON, "tokenizer.json": JSON,
                                     "tokenizer_config.json": JSON, "chat_template.jinja": (changed_text,),
+                                    "generation_config.json": JSON,
                                     "model-00002-of-00002.safetensors": WEIGHTS}, partial(_import, workspace, tiny),
                              weight=0.4),
         "adapted": Stranger(bundles / "adapted", {
