@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 
 from engine import runs, terminal
 from engine.config import UserError
-from engine.inference.commands import bundle_of, score, takes_adapter, takes_model, takes_scored
+from engine.inference.commands import score, takes_scored
 from engine.recipe import JOBS, Recipe
-from engine.runs import commands, imported, planned, timing
+from engine.runs import commands, imported, planned, serving, talking, timing
 from engine.runs.sweep import check
 from engine.workspace import Workspace
 
@@ -193,55 +192,6 @@ def list_runs(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def takes_bundle(command: argparse.ArgumentParser) -> None:
-    takes_model(command)
-    command.add_argument("prompt", metavar="PROMPT", help="the beginning that the model continues")
-    command.add_argument("--max-new-tokens", type=int, default=128, metavar="N", help="most tokens to write (128)")
-    command.add_argument("--temperature", type=float, default=0.8, metavar="T", help="randomness; 0 is greedy (0.8)")
-    command.add_argument("--top-k", type=int, default=0, metavar="K", help="choose among the K likeliest; 0 is all")
-    command.add_argument("--top-p", type=float, default=1.0, metavar="P", help="choose among the likeliest up to P")
-    command.add_argument("--seed", type=int, metavar="S", help="the same seed gives the same text")
-    command.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
-    takes_adapter(command)
-
-
-def generate(arguments: argparse.Namespace) -> int:
-    from engine import inference
-
-    model = inference.load(bundle_of(arguments), precision=arguments.precision, adapter=arguments.adapter)
-    pieces = model.stream(arguments.prompt, max_new_tokens=arguments.max_new_tokens, seed=arguments.seed,
-                          temperature=arguments.temperature, top_k=arguments.top_k, top_p=arguments.top_p,
-                          stop=arguments.stop)
-    print(arguments.prompt + next(pieces, ""), end="", flush=True)  # the first piece is what a wrong setting refuses
-    for piece in pieces:
-        print(piece, end="", flush=True)
-    print()
-    return 0
-
-
-def takes_serve(command: argparse.ArgumentParser) -> None:
-    takes_model(command)
-    takes_adapter(command)
-    command.add_argument("--address", default="127.0.0.1", help="address to listen on; another one than this "
-                                                                "machine's own needs a key (127.0.0.1)")
-    command.add_argument("--port", type=int, default=8000, help="port to listen on; 0 is any free one (8000)")
-    command.add_argument("--key", default=os.environ.get("STUDIO_API_KEY", ""), metavar="KEY",
-                         help="key that requests must bring (default: $STUDIO_API_KEY)")
-
-
-def serve(arguments: argparse.Namespace) -> int:
-    from engine import inference
-    from engine.inference.serve import serve as answer
-
-    if not 0 <= arguments.port <= 65535:
-        raise UserError(f"port {arguments.port} is not a port; choose one from 1024 to 65535.", where="port")
-    folder = bundle_of(arguments)
-    model = inference.load(folder, precision=arguments.precision, adapter=arguments.adapter)
-    answer(model, folder.resolve().name, arguments.address, arguments.port, arguments.key,
-           ready=lambda address: print(f"{folder.name} answers at {address} (Ctrl+C ends it)", flush=True))
-    return 0
-
-
 def takes_folder(command: argparse.ArgumentParser) -> None:
     command.add_argument("folder", metavar="RUN_DIR", help="the run's folder")
 
@@ -283,9 +233,12 @@ COMMANDS: dict[str, Command] = {
     "export": ("export a run's checkpoint to ONNX and prove it", takes_run_and_changes, on_checkpoint("export")),
     "benchmark": ("time an exported model beside every other way of running it", timing.takes_benchmark,
                   lambda given: _follow(*timing.begin(given), given.detach)),
-    "generate": ("let an exported model continue a text", takes_bundle, generate),
+    "generate": ("let a bundle or a checkpoint continue a text, or a whole set of prompts", talking.takes_writing,
+                 talking.generate),
+    "chat": ("talk with a model that has a chat template", talking.takes_chat, talking.chat),
+    "differ": ("compare a bundle with PyTorch, token by token of a text", talking.takes_differ, talking.differ),
     "score": ("let an exported reward model or classifier score texts", takes_scored, score),
-    "serve": ("answer other programs in OpenAI's words with an exported model", takes_serve, serve),
+    "serve": ("answer other programs in OpenAI's words", serving.takes_serve, serving.serve),
     "work": ("do the work of a run folder (what every other command launches)", takes_folder, work),
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import holoviews as hv
 
-from studio import figures
+from studio import cost_limits, figures
 from studio.figures import BAD, FONT, GOOD, QUIET, _hover, _still
 from studio.views import Markup, banner, join, number, txt
 
@@ -18,6 +18,8 @@ HEADS = (("precision", ""), ("size", "the graph's file"), ("tokens/s", "new toke
          ("top-1", "places at which both find the same token likeliest"),
          ("greedy", "share of the greedy text that both write alike, until they part"))
 OF_GGUF = "Of GGUF files it is the weights as rounded that were measured: llama.cpp's own arithmetic is not included."
+SHOWN = ("tokens_per_second", "prefill_tokens_per_second", "perplexity", "perplexity_change", "bits_per_byte_change",
+         "divergence", "agreement", "greedy_agreement")
 SMALLEST, LARGEST = 9, 34    # of the marks, in screen units: their areas are as the files' sizes
 
 
@@ -45,8 +47,9 @@ def _cells(row: Mapping[str, Any]) -> Markup:
              _figure(row, "perplexity", "{:.4g}"), _figure(row, "perplexity_change", "{:+.2g}"),
              _figure(row, "bits_per_byte_change", "{:+.4f}"), _figure(row, "divergence", "{:.1e}"),
              _figure(row, "agreement", "{:.1%}"), _figure(row, "greedy_agreement", "{:.0%}")]
+    limits = cost_limits.of_writing(row)
     return join([txt("<td><b>{}</b></td>", name), txt('<td class="num">{}</td>', figures.byte_size(row["bytes"])),
-                 *(txt('<td class="num">{}</td>', cell) for cell in cells)])
+                 *(cost_limits.cell(cell, limits.get(of)) for of, cell in zip(SHOWN, cells, strict=True))])
 
 
 def _for_llama(row: Mapping[str, Any]) -> bool:

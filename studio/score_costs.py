@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from studio import figures
+from studio import cost_limits, figures
 from studio.costs import _figure
 from studio.views import Markup, banner, join, number, txt
 
@@ -34,5 +34,7 @@ def _cells(row: Mapping[str, Any]) -> Markup:
     cells = [_figure(row, "prefill_tokens_per_second", "{:,.0f}"), _figure(row, "score_change", "{:.2%}"),
              _figure(row, "largest_change", "{:.1e}"), _figure(row, "agreement", "{:.1%}"),
              _figure(row, "accuracy", "{:.1%}")]
+    limits = cost_limits.of_scores(row)
+    shown = ("prefill_tokens_per_second", "score_change", "largest_change", "agreement", "accuracy")
     return join([txt("<td><b>{}</b></td>", name), txt('<td class="num">{}</td>', figures.byte_size(row["bytes"])),
-                 *(txt('<td class="num">{}</td>', cell) for cell in cells)])
+                 *(cost_limits.cell(cell, limits.get(of)) for of, cell in zip(shown, cells, strict=True))])

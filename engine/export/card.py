@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from engine.export import data_card
 from engine.export.heads import kernel_size
 from engine.model import ModelConfig, estimate
 
@@ -23,7 +24,8 @@ def card(config: ModelConfig, facts: Mapping[str, Any]) -> str:
     """The Markdown of README.md.
 
     `facts`: name, licence, parity (what `bundle.export` returns), target, and what is known of recipe, lineage,
-    evaluation and energy. A fact that is not there is not spoken of, except that no licence was given.
+    dataset (`data_card.facts`), evaluation and energy. A fact that is not there is not spoken of, except that no
+    licence was given.
     """
     recipe, parity = facts.get("recipe") or {}, facts["parity"]
     name, licence = str(facts["name"]), " ".join(str(facts.get("licence") or "").split())
@@ -37,7 +39,7 @@ def card(config: ModelConfig, facts: Mapping[str, Any]) -> str:
             ("heads (key-value heads)", f"{config.num_heads} ({config.num_kv_heads})"),
             ("width inside the MLP", config.intermediate_size), ("vocabulary", f"{config.vocab_size:,} tokens"),
             ("context", f"{config.context_length:,} tokens"), ("head tied to the embedding", config.tied_embeddings)])),
-        _section("Data", _data(recipe, facts.get("lineage") or {})),
+        _section("Data", _data(recipe, facts.get("lineage") or {}, facts.get("dataset") or {})),
         _section("Training", _training(recipe, config)),
         _section("Energy", _energy(facts.get("energy") or {})),
         _section("Evaluation", _evaluation(facts.get("evaluation") or {})),
@@ -94,14 +96,14 @@ def _what(config: ModelConfig, count: int, lineage: Mapping[str, Any]) -> str:
             "hold a conversation.")
 
 
-def _data(recipe: Mapping[str, Any], lineage: Mapping[str, Any]) -> str:
+def _data(recipe: Mapping[str, Any], lineage: Mapping[str, Any], dataset: Mapping[str, Any] | None = None) -> str:
     corpus = recipe.get("corpus") or {}
     # The last part of a path says which text it was; the rest says whose computer it was.
     rows = [("source", PurePath(str(source.get("path", ""))).name) for source in corpus.get("sources", ())]
     steps = [step.get("kind", "") if isinstance(step, dict) else str(step) for step in corpus.get("steps", ())]
     rows += [("curated by", ", ".join(steps))] if steps else []
     rows += [(noun, lineage[noun]) for noun in LINEAGE if noun in lineage]
-    return _table(rows)
+    return "\n\n".join(filter(None, [_table(rows), data_card.told(dataset or {})]))
 
 
 def _training(recipe: Mapping[str, Any], config: ModelConfig) -> str:

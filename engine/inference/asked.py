@@ -90,7 +90,7 @@ def reading(body: bytes, model: Generator, chat: bool) -> Asked:
     settings = {"max_new_tokens": most, "temperature": _number(given, "temperature", 1.0),
                 "top_p": _number(given, "top_p", 1.0), "top_k": _number(given, "top_k", 0, int),
                 "seed": None if seed is None else abs(seed), "stop": stop, "alternatives": max(0, shown),
-                "echo": echo}
+                "echo": echo, "ends": model.turn_ends if chat else ()}
     model.encode(prompts[counts.index(max(counts))], room=0 if echo and most == 0 else 1)
     options = given.get("stream_options")
     tell = stream and isinstance(options, dict) and options.get("include_usage") is True

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from collections.abc import Generator as Iterating
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from engine.config import UserError
+from engine.inference import batch
 from engine.inference import bundle as folder_of
 from engine.inference.chat import render, template_of, tokens_of
+from engine.inference.conversation import ends_of
 from engine.inference.defaults import defaults, weigh
 from engine.inference.sampling import cut, draw, probability, softmax
 from engine.inference.session import Cache, Session
@@ -58,6 +61,8 @@ class Generator:
         self.bundle, self.precision = bundle, precision
         self.context_length = folder_of.context_length(bundle, self.config)
         self.tokenizer = load_tokenizer(bundle / "tokenizer.json")
+        # Now, since a checkpoint's bundle is gone once it is open.
+        self.template, self._named = template_of(bundle), tokens_of(bundle)
         beside = folder_of.adapter(bundle) if adapter else None
         if adapter and beside is None:
             raise UserError(f"{bundle.name} keeps no adapter apart from its weights; leave the adapter out.",
@@ -85,22 +90,23 @@ class Generator:
 
     def tokens(self, prompt: Prompt, max_new_tokens: int = 128, temperature: float = 0.8, top_k: int = 0,
                top_p: float = 1.0, seed: int | None = None, stop: Sequence[str] = (),
-               alternatives: int = 0, echo: bool = False) -> Iterator[Token]:
+               alternatives: int = 0, echo: bool = False, ends: Collection[int] = ()) -> Iterator[Token]:
         """`generate` token by token, with the `alternatives` likeliest tokens at each place.
 
-        The texts of the tokens together are what `generate` returns. The token that ends a text is
-        among them, with what was still held back as its text. With `echo` the prompt's tokens come first, with the
-        probabilities that the model gave them; `max_new_tokens` may be 0 then.
+        `ends` are tokens that end the text besides the model's own, such as `turn_ends` for an answer. The texts of
+        the tokens together are what `generate` returns. The token that ends a text is among them, with what was still
+        held back as its text. With `echo` the prompt's tokens come first, with the probabilities that the model gave
+        them; `max_new_tokens` may be 0 then.
         """
         _check(max_new_tokens, temperature, top_k, top_p, least=0 if echo else 1)
         stop = [stop] if isinstance(stop, str) else list(stop)
         ids = self.encode(prompt, room=min(1, max_new_tokens))
         return self._tokens(ids, max_new_tokens, temperature, top_k, top_p, np.random.default_rng(seed), stop,
-                            alternatives, self._spelled(prompt, ids) if echo else None)
+                            alternatives, self.ends.union(ends), self._spelled(prompt, ids) if echo else None)
 
     def _tokens(self, prompt: np.ndarray, most: int, temperature: float, top_k: int, top_p: float,
                 dice: np.random.Generator, stop: Sequence[str], alternatives: int,
-                echo: list[str] | None = None) -> Iterator[Token]:
+                ends: frozenset[int], echo: list[str] | None = None) -> Iterator[Token]:
         most = min(most, self.context_length - len(prompt))
         cache = self._session.cache(len(prompt) + most)
         writing = Writing(self.tokenizer, prompt.tolist(), stop)
@@ -114,7 +120,7 @@ class Generator:
             token = draw(cut(weighed, temperature, top_k, top_p), dice) if temperature else int(weighed.argmax())
             others = self._likeliest(softmax(logits), alternatives) if alternatives else ()
             share = probability(logits, token)
-            over = token in self.ends
+            over = token in ends
             text = "" if over else writing.add(token)
             finish = "stop" if over or writing.stopped else "length" if count == most else ""
             over = bool(finish)
@@ -158,41 +164,31 @@ class Generator:
         """
         _check(max_new_tokens, temperature, top_k, top_p)
         rows = [self.encode(prompt) for prompt in prompts]
-        if not rows:
-            return []
-        longest = max(map(len, rows))
-        most = min(max_new_tokens, self.context_length - longest)
-        ids, mask = np.zeros((len(rows), longest), np.int64), np.zeros((len(rows), longest), np.int64)
-        for number, row in enumerate(rows):
-            ids[number, longest - len(row):], mask[number, longest - len(row):] = row, 1
-        dice = [np.random.default_rng(None if seed is None else seed + number) for number in range(len(rows))]
-        stops = [stop] if isinstance(stop, str) else list(stop)
-        writing = [Writing(self.tokenizer, row.tolist(), stops) for row in rows]
-        texts, over = [""] * len(rows), [False] * len(rows)
-        logits, past = self._session.step(ids, mask)
-        known = [row.tolist() for row in rows]
-        for count in range(1, most + 1):
-            weighed = [weigh(row, known[n], self.repetition_penalty) for n, row in enumerate(logits)]
-            taken = np.array([draw(cut(row, temperature, top_k, top_p), dice[n]) if temperature else int(row.argmax())
-                              for n, row in enumerate(weighed)])
-            for number, token in enumerate(taken.tolist()):
-                known[number].append(token)
-                if over[number]:
-                    continue
-                ended = token in self.ends
-                texts[number] += "" if ended else writing[number].add(token)
-                over[number] = ended or writing[number].stopped or count == most
-                if over[number]:
-                    texts[number] += writing[number].end()
-            if all(over):
-                break
-            mask = np.concatenate([mask, np.ones((len(rows), 1), np.int64)], axis=1)
-            logits, past = self._session.step(taken[:, None], mask, past)
+        texts, stops = [""] * len(rows), [stop] if isinstance(stop, str) else list(stop)
+        seeds = [None if seed is None else seed + number for number in range(len(rows))]
+        if rows:
+            for token in batch.write(self, rows, seeds, max_new_tokens, temperature, top_k, top_p, stops):
+                texts[token.row] += token.text
         return texts
+
+    @staticmethod
+    def check(max_new_tokens: int = 128, temperature: float = 0.8, top_k: int = 0, top_p: float = 1.0) -> None:
+        """UserError for settings out of range, before anything is written."""
+        _check(max_new_tokens, temperature, top_k, top_p)
+
+    def step(self, ids: np.ndarray, mask: np.ndarray,
+             past: list[np.ndarray] | None = None) -> tuple[np.ndarray, list[np.ndarray]]:
+        """As `Session.step`: logits (B, V) after the last of the tokens (B, T) of several rows, and the new past."""
+        return self._session.step(ids, mask, past)
 
     def chat(self, messages: Sequence[Mapping[str, Any]]) -> Rendered:
         """The prompt for an answer to messages ({"role", "content"}), by the model's own chat template."""
-        return Rendered(render(template_of(self.bundle), messages, tokens_of(self.bundle)))
+        return Rendered(render(self.template, messages, self._named))
+
+    @cached_property
+    def turn_ends(self) -> frozenset[int]:
+        """The tokens that end an answer: those that end a text, and what the chat template puts behind a turn."""
+        return self.ends | ends_of(self.template, self._named, self.tokenizer)
 
     def encode(self, prompt: Prompt, room: int = 1) -> np.ndarray:
         """The token ids (T,) of a prompt, with what the tokenizer puts around texts unless the prompt is `Rendered`.

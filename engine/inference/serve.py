@@ -32,6 +32,7 @@ from engine.inference.generator import Generator, Prompt, Token
 
 MOST_BODY = 4 << 20
 MOST_WAITING = 32
+LOOK_SECONDS = 0.5
 
 
 class Service:
@@ -217,8 +218,9 @@ def local(address: str) -> bool:
 
 
 def serve(model: Generator, name: str, address: str = "127.0.0.1", port: int = 8000, key: str = "",
-          ready: Callable[[str], None] = print) -> None:
-    """Answer requests until interrupted; `ready` gets the address. UserError for a taken port or a missing key."""
+          ready: Callable[[str], None] = print, over: Callable[[], bool] = lambda: False) -> None:
+    """Answer requests until interrupted, or until `over`; `ready` gets the address. UserError for a taken port or a
+    missing key."""
     if not local(address) and not key:
         raise UserError(f"{address} lets other machines in, so a key is needed; give one with --key.", where="key")
 
@@ -234,7 +236,9 @@ def serve(model: Generator, name: str, address: str = "127.0.0.1", port: int = 8
         server.add_sockets(sockets)
         shown = f"[{address}]" if ":" in address else address
         ready(f"http://{shown}:{sockets[0].getsockname()[1]}/v1")
-        await asyncio.Event().wait()
+        while not over():
+            await asyncio.sleep(LOOK_SECONDS)
+        server.stop()
 
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(run())

@@ -91,6 +91,7 @@ def evaluate(worker: Worker, recipe: Recipe) -> Recipe:
 @JOBS.add("export")
 def export(worker: Worker, recipe: Recipe) -> Recipe:
     from engine.export.bundle import export as make
+    from engine.export.data_card import facts as of_dataset
     from engine.runs.energy import account
 
     recipe = _with_places(worker, recipe)
@@ -103,6 +104,8 @@ def export(worker: Worker, recipe: Recipe) -> Recipe:
         worker.workspace.place("bundles") / source.name, worker.progress,
         # A published model was made by a recipe that nobody told.
         facts={"recipe": {} if "published" in lineage else recipe.dump(), "lineage": lineage,
+               "dataset": of_dataset(worker.workspace.path / lineage["dataset"], worker.workspace.resolve)
+               if "dataset" in lineage else {},
                "evaluation": files.read_json(evaluation) if evaluation.exists() else {},
                "energy": account(source.rows("metrics")[0], source.rows("events")[0])},
         held_out=worker.workspace.path / lineage["tokens"] if "tokens" in lineage else None,

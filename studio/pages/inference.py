@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shlex
-from pathlib import Path
 from typing import Any
 
 import panel as pn
 import panel_material_ui as pmui
 from panel.viewable import Viewable
 
-from engine import runs
 from engine.config import UserError
-from engine.inference.bundle import keeps_adapter, precisions, scores
-from engine.model import published
-from studio.background import Background
+from engine.inference.prompts import Prompt, lines, read
+from engine.runs.sources import Source, sources
+from studio.closer import Closer
+from studio.conversation import ConversationCard
 from studio.layout import actions, button, split, stack
 from studio.page import Page
-from studio.prompt_set import MOST_PROMPTS, PromptSet
+from studio.prompt_set import PromptSet
 from studio.score_board import MOST_TEXTS, ScoreBoard
-from studio.texts import Text, percent, shell_line
-from studio.views import banner, card, join, number, press, tiles, txt
-from studio.voice import Source, Voice, asked
+from studio.serve_card import ServeCard
+from studio.texts import Text, shell_line
+from studio.views import banner, card, join, press, txt
+from studio.voice import Voice
 
 ALTERNATIVES = 5
 PULL_MILLISECONDS = 120
 NOBODY = "nobody"
+COMPLETION, CONVERSATION = "Completion", "Conversation"
 SEED_WORDS = "The same seed writes the same text again"
+FILE_WORDS = "A .txt with one a line, or a .jsonl with the key prompt, in the workspace"
 SCALE = (("even odds", 5), ("one in ten", 16), ("one in a hundred", 32), ("one in a thousand", 48))
 
 
@@ -38,39 +39,44 @@ class Test(Page):
 
     def view(self) -> Viewable:
         self.first, self.second = Voice("What it writes"), Voice("")
-        self.batch, self.board, self.differ = PromptSet(), ScoreBoard(), Background()
+        self.batch, self.board, self.closer = PromptSet(self.session.workspace), ScoreBoard(), Closer()
+        self.talk = ConversationCard((self.first.writer, self.second.writer), self._settle, self._begun)
+        self.serving = ServeCard(self.session)
         self.sources: dict[str, Source] = {}
         self.refused: list[str] = []
-        self._fast, self._asked = None, ""
-        select = {"options": [], "size": "small", "sizing_mode": "stretch_width", "margin": 0}
+        self._answers: dict[str, bool] = {}
+        self._titles, self._shown_titles, self._fast = list[str](), list[str](), None
+        wide: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": 0}
+        select = {"options": [], "size": "small", **wide}
         self.bundle = pmui.Select(label="Model", **select)
         self.other = pmui.Select(label="Beside it", **{**select, "options": [NOBODY]}, value=NOBODY)
         self.blind = pmui.Switch(label="Blind: which is which is told afterwards", value=False, margin=0, size="small")
-        self.prompt = pmui.TextAreaInput(label="Prompt", value="It was", rows=3, auto_grow=True, max_rows=10, margin=0,
-                                         max_length=100_000, sizing_mode="stretch_width")
+        self.mode = pmui.RadioButtonGroup(options=[COMPLETION, CONVERSATION], value=COMPLETION, size="small", **wide)
+        self.why = Text()
+        self.prompt = pmui.TextAreaInput(label="Prompt", value="It was", rows=3, auto_grow=True, max_rows=10,
+                                         max_length=100_000, **wide)
         self.many = pmui.Switch(label="Each line is a prompt of its own", value=False, margin=0, size="small")
+        self.file = pmui.TextInput(label="Or a file of prompts", placeholder="corpora/prompts.txt", size="small",
+                                   helper_text=FILE_WORDS, **wide)
         slider = {"sizing_mode": "stretch_width", "margin": (0, 8), "size": "small"}
         self.temperature = pmui.FloatSlider(label="Temperature", value=0.8, start=0, end=2, step=0.05, **slider)
         self.top_p = pmui.FloatSlider(label="Top-p", value=1.0, start=0.05, end=1, step=0.05, **slider)
         self.top_k = pmui.IntSlider(label="Top-k (0: all)", value=0, start=0, end=200, **slider)
         self.length = pmui.IntSlider(label="Most new tokens", value=128, start=8, end=1024, step=8, **slider)
-        self.seed = pmui.TextInput(label="Seed", placeholder="another one each time", size="small", margin=0,
-                                   helper_text=SEED_WORDS, sizing_mode="stretch_width")
+        self.seed = pmui.TextInput(label="Seed", placeholder="another one each time", size="small",
+                                   helper_text=SEED_WORDS, **wide)
         self.until = pmui.TextAreaInput(label="Stop strings", placeholder="one a line", rows=1, auto_grow=True,
-                                        max_rows=4, margin=0, sizing_mode="stretch_width",
-                                        helper_text="The text ends before any of them")
+                                        max_rows=4, helper_text="The text ends before any of them", **wide)
         self.go = button("Generate", "play_arrow", self.begin, main=True)
         self.end = button("Stop", "stop", self.stop, disabled=True)
         self.compare = button("Compare with PyTorch", "difference", self.look_closer)
         self.reveal = button("Reveal", "visibility", self._reveal, visible=False)
-        self.legend, self.close = Text(_legend()), Text()
+        self.buttons = actions(self.go, self.end, self.compare)
+        self.legend = Text(_legend(), visible=False)
         self.words, self.broken = Text(on_press=self.session.goto), Text()
-        self.legend.visible = False
-        self.closer = card(self.close, title="Logits in PyTorch and in onnxruntime", visible=False,
-                           line="The prompt, token by token, in float32 PyTorch and in the bundle's graph.")
         self.second.card.visible = False
-        for control in (self.bundle, self.other, self.prompt, self.temperature, self.top_p, self.top_k, self.length,
-                        self.seed, self.until, self.many):
+        for control in (self.bundle, self.other, self.mode, self.prompt, self.temperature, self.top_p, self.top_k,
+                        self.length, self.seed, self.until, self.many, self.file, self.talk.system):
             control.param.watch(lambda *_: self._tell(), "value")
         self.first.say("Write the beginning of a text, and press Generate.")
         # A side that is hidden leaves its half to the other.
@@ -78,56 +84,91 @@ class Test(Page):
                          for side in (self.first, self.second)), sizing_mode="stretch_width", margin=0,
                        styles={"flex-wrap": "wrap", "gap": "20px"})
         return split(
-            [card(self.bundle, self.other, self.blind, self.prompt, self.many, actions(self.go, self.end, self.compare),
-                  self.temperature, self.top_p, self.top_k, self.length, self.seed, self.until, self.words,
-                  self.broken, title="Prompt")],
-            [stack(sides, self.board, actions(self.reveal), self.legend, self.batch, self.closer)],
+            [card(self.bundle, self.other, self.blind, self.mode, self.why, self.prompt, self.many, self.file,
+                  self.talk.system, self.buttons, self.temperature, self.top_p, self.top_k, self.length, self.seed,
+                  self.until, self.words, self.broken, title="Prompt"), self.serving],
+            [stack(self.talk, sides, self.board, actions(self.reveal), self.legend, self.batch, self.closer)],
             left="minmax(0, 4fr)", right="minmax(0, 8fr)")
 
     def shown(self) -> None:
-        self.sources, self.refused = _sources(self.session)
+        self.refused, self._answers = [], {}
+        self.sources = sources(self.session.workspace, self.refused)
         names = list(self.sources)
         wanted = next((name for name in (self.session.bundle, self.bundle.value) if name in names), None)
         self.bundle.param.update(options=names, value=wanted or next(iter(names), None))
-        writers = [NOBODY, *(name for name, source in self.sources.items() if not source.scores)]
-        self.other.param.update(options=writers, value=self.other.value if self.other.value in writers else NOBODY)
         self._tell()
 
     @property
     def busy(self) -> bool:
         return any(who.writer.busy for who in (self.first, self.second, self.batch, self.board))
 
+    def _answer(self, name: str) -> bool:
+        """Whether a source has a chat template; its files are looked at once."""
+        if name not in self._answers:
+            self._answers[name] = self.sources[name].answers
+        return self._answers[name]
+
     def _tell(self) -> None:
         source = self.sources.get(self.bundle.value or "")
         judges = source is not None and source.scores
+        able = source is not None and not judges and self._answer(source.label)
+        talks = able and self.mode.value == CONVERSATION
+        self.mode.param.update(disabled=not able, visible=source is not None and not judges)
+        self.why.html = txt("") if able or source is None or judges else txt(
+            '<p class="more">{} has no chat template: it continues texts and was not taught to answer.</p>',
+            source.label)
+        others = [NOBODY, *(name for name, other in self.sources.items()
+                            if not other.scores and (not talks or self._answer(name)))]
+        if others != self.other.options or self.other.value not in others:
+            self.other.param.update(options=others, value=self.other.value if self.other.value in others else NOBODY)
         self.go.param.update(disabled=source is None or self.busy, label="Score" if judges else "Generate")
         for control in (self.other, self.temperature, self.top_p, self.top_k, self.length, self.seed, self.until):
             control.visible = not judges
-        self.blind.visible = self.other.value != NOBODY and not self.many.value and not judges
-        self.compare.disabled = source is None or source.checkpoint or judges or source.adapter or self.differ.busy
+        for control in (self.prompt, self.many, self.buttons):
+            control.visible = not talks
+        self.talk.system.visible = self.talk.card.visible = talks
+        self.file.visible = self.many.value and not judges and not talks
+        self.blind.visible = self.other.value != NOBODY and not judges and (talks or not self.many.value)
+        self.compare.disabled = source is None or source.checkpoint or judges or source.adapter or self.closer.busy
+        self.serving.choose(source)
+        if talks:
+            for view in (self.first.card, self.second.card, self.batch.card, self.board.card, self.closer.card,
+                         self.legend, self.reveal):
+                view.visible = view is self.reveal and self.reveal.visible
+        elif not any(view.visible for view in (self.first.card, self.board.card, self.batch.card)):
+            self.first.card.visible = True
         self.broken.html = join(banner("error", sentence) for sentence in self.refused)
         if source is None:
             self.words.html = banner("info", "There is no bundle yet: export a run first.",
                                      press("Go to Export", "export"))
             return
-        if source.checkpoint:
-            self.words.html = txt('<p class="more">A checkpoint is read through a graph made of it, unproven.</p>')
-            return
-        self.session.bundle = source.folder.name
+        if not source.checkpoint:
+            self.session.bundle = source.folder.name
+        self.words.html = self._commands(source, talks)
+
+    def _commands(self, source: Source, talks: bool) -> Any:
+        """What does the same on the command line."""
+        name = source.folder.name if not source.checkpoint else f"{source.folder.parts[-3]}/{source.folder.name}"
         precision = "" if source.precision == "float32" else f" --precision {source.precision}"
-        if judges:
+        workspace = self.session.workspace
+        if source.scores:
             texts = " ".join(map(shlex.quote, self._texts()[:4]))
-            self.words.html = shell_line(f"studio score {shlex.quote(source.folder.name)} {texts}{precision}",
-                                         self.session.workspace)
-            return
+            return shell_line(f"studio score {shlex.quote(name)} {texts}{precision}", workspace) if (
+                not source.checkpoint) else txt("")
         precision += " --adapter" if source.adapter else ""
-        seed = f" --seed {self.seed.value}" if self.seed.value else ""
-        stops = "".join(f" --stop {shlex.quote(text)}" for text in self._stops())
-        self.words.html = join([shell_line(
-            f"studio generate {shlex.quote(source.folder.name)} {shlex.quote(self.prompt.value)} --temperature "
-            f"{self.temperature.value:g} --top-p {self.top_p.value:g} --top-k {self.top_k.value} --max-new-tokens "
-            f"{self.length.value}{seed}{stops}{precision}", self.session.workspace),
-            shell_line(f"studio serve {shlex.quote(source.folder.name)}{precision}", self.session.workspace)])
+        how = (f"--temperature {self.temperature.value:g} --top-p {self.top_p.value:g} --top-k {self.top_k.value} "
+               f"--max-new-tokens {self.length.value}" + (f" --seed {self.seed.value}" if self.seed.value else "")
+               + "".join(f" --stop {shlex.quote(text)}" for text in self._stops()) + precision)
+        system = self.talk.system.value_input or self.talk.system.value or ""
+        if talks:
+            command = f"chat {shlex.quote(name)}" + (f" --system {shlex.quote(system)}" if system else "")
+        elif self.many.value:
+            command = f"generate {shlex.quote(name)} --prompts {shlex.quote(self.file.value or 'FILE')} --report FILE"
+        else:
+            beside = f" --beside {shlex.quote(self.other.value)}" if self.other.value != NOBODY else ""
+            command = f"generate {shlex.quote(name)} {shlex.quote(self.prompt.value)}{beside}"
+        unproven = txt('<p class="more">A checkpoint is read through a graph made of it, unproven.</p>')
+        return join([unproven if source.checkpoint else "", shell_line(f"studio {command} {how}", workspace)])
 
     def _texts(self) -> list[str]:
         """The texts to score."""
@@ -139,120 +180,118 @@ class Test(Page):
 
     # Writing ------------------------------------------------------------------------------------------
 
-    def begin(self) -> None:
+    def _settings(self) -> tuple[int, dict[str, Any]] | None:
+        """Seed and sampling; None, and the field says so, while the seed is none."""
         typed = (self.seed.value_input or "").strip()
         if typed and not typed.isdigit():
             self.seed.param.update(error_state=True, helper_text="Must be a whole number, or empty")
-            return
+            return None
         self.seed.param.update(error_state=False, helper_text=SEED_WORDS)
+        return int(typed) if typed else random.randrange(1_000_000), {
+            "max_new_tokens": self.length.value, "temperature": self.temperature.value, "top_k": self.top_k.value,
+            "top_p": self.top_p.value, "stop": self._stops()}
+
+    def begin(self) -> None:
+        settled = self._settings()
         one, two = self.sources.get(str(self.bundle.value)), self.sources.get(str(self.other.value))
-        if self.busy or one is None:
+        if settled is None or self.busy or one is None:
             return
-        self.first.card.visible, self.board.card.visible = not one.scores, one.scores
-        self.second.card.visible &= not one.scores
-        seed, prompt = int(typed) if typed else random.randrange(1_000_000), self.prompt.value_input or ""
-        settings: dict[str, Any] = {"max_new_tokens": self.length.value, "temperature": self.temperature.value,
-                                    "top_k": self.top_k.value, "top_p": self.top_p.value, "stop": self._stops()}
-        self.reveal.visible = self.batch.card.visible = False
+        seed, settings = settled
+        prompts = self._prompts() if self.many.value and not one.scores else []
+        if prompts is None:
+            return
+        self.first.card.visible = not one.scores and not self.many.value
+        self.board.card.visible = one.scores
+        self.second.card.visible &= self.first.card.visible
+        self.reveal.visible = self.batch.card.visible = self.legend.visible = False
         if one.scores:
             self.board.begin(one, self._texts() or [""])
         elif self.many.value:
-            prompts = [line for line in prompt.split("\n") if line.strip()][:MOST_PROMPTS]
-            self.batch.begin(one, prompts or [""], seed, settings)
+            self.batch.begin(one, prompts, seed, settings)
         else:
-            self._write([one, two] if two else [one], prompt, seed, {**settings, "alternatives": ALTERNATIVES})
-        self.go.disabled, self.end.disabled = True, False
-        if pn.state.curdoc is not None and pn.state.curdoc.session_context is not None:
-            self._fast = pn.state.add_periodic_callback(self._pull, PULL_MILLISECONDS)
+            pair = self._named([one, two] if two else [one])
+            self.second.card.visible = len(pair) > 1
+            for voice, source, title in zip((self.first, self.second), pair, self._shown_titles, strict=False):
+                voice.name_it(title)
+                voice.begin(source, self.prompt.value_input or "", seed, {**settings, "alternatives": ALTERNATIVES})
+        self._begun()
 
-    def _write(self, sources: list[Source], prompt: str, seed: int, settings: dict[str, Any]) -> None:
-        self.second.card.visible = len(sources) > 1
-        blind = len(sources) > 1 and self.blind.value
+    def _prompts(self) -> list[Prompt] | None:
+        """Those of the file if one is named, else the lines of the field; None, and the field says why, if the file
+        cannot be read."""
+        named = (self.file.value_input or self.file.value or "").strip()
+        self.file.param.update(error_state=False, helper_text=FILE_WORDS)
+        if not named:
+            return lines(self.prompt.value_input or "") or [Prompt("")]
+        try:
+            return read(self.session.workspace.resolve(named))
+        except UserError as error:
+            self.file.param.update(error_state=True, helper_text=error.sentence)
+            return None
+
+    def _named(self, pair: list[Source]) -> list[Source]:
+        """Who writes on which side; where nobody shall know it, in an order and under names that say nothing."""
+        blind = len(pair) > 1 and self.blind.value
         if blind:
-            random.shuffle(sources)
-        self._titles = [source.label for source in sources]
-        for place, (voice, source) in enumerate(zip((self.first, self.second), sources, strict=False)):
-            voice.name_it(f"Model {'AB'[place]}" if blind else source.label)
-            voice.begin(source, prompt, seed, settings)
+            random.shuffle(pair)
+        self._titles = [source.label for source in pair]
+        self._shown_titles = [f"Model {'AB'[place]}" if blind else title for place, title in enumerate(self._titles)]
+        return pair
+
+    def _settle(self) -> tuple[list[Source], list[str], int, dict[str, Any]] | None:
+        """Who answers in a conversation, and how. Blind sides stay where they are until they are revealed."""
+        settled = self._settings()
+        one, two = self.sources.get(str(self.bundle.value)), self.sources.get(str(self.other.value))
+        if settled is None or one is None or self.busy:
+            return None
+        pair = [one, two] if two else [one]
+        begun = self.talk.sides[0].talk.turns and sorted(self._titles) == sorted(each.label for each in pair)
+        pair = [self.sources[title] for title in self._titles] if begun else self._named(pair)
+        return pair, self._shown_titles, settled[0], {**settled[1], "alternatives": ALTERNATIVES}
 
     def _reveal(self) -> None:
-        for voice, title in zip((self.first, self.second), self._titles, strict=False):
-            voice.name_it(title)
+        talks = self.talk.card.visible
+        for side, title in zip(self.talk.sides if talks else (self.first, self.second), self._titles, strict=False):
+            side.name_it(title)
+        self._shown_titles = self._titles
         self.reveal.visible = False
 
     def stop(self) -> None:
         for who in (self.first, self.second, self.batch, self.board):
             who.stop()
 
+    def _begun(self) -> None:
+        """Something writes: look at it often while it does."""
+        self.go.disabled, self.end.disabled = True, False
+        if pn.state.curdoc is not None and pn.state.curdoc.session_context is not None and self._fast is None:
+            self._fast = pn.state.add_periodic_callback(self._pull, PULL_MILLISECONDS)
+
     def tick(self) -> None:
         self._pull()
-        self._pull_closer()
+        if self.closer.pull():
+            self._tell()
+        self.serving.tick()
 
     def _pull(self) -> None:
         """Show what was written since the last look; ten times a second while there is some."""
-        over = [who.pull() for who in (self.first, self.second, self.batch, self.board)]
+        over = [who.pull() for who in (self.first, self.second, self.batch, self.board, self.talk)]
         if any(over) and not self.busy:
             if self._fast is not None:
                 self._fast.stop()
                 self._fast = None
-            self.end.disabled, self.legend.visible = True, bool(self.first.written)
-            self.reveal.visible = self.blind.value and self.blind.visible and self.second.card.visible
+            talks = self.talk.card.visible
+            self.end.disabled = True
+            self.legend.visible = bool(self.first.written) and self.first.card.visible and not talks
+            two = self.talk.two if talks else self.second.card.visible
+            self.reveal.visible = two and self._shown_titles != self._titles
             self._tell()
-
-    # The same text in PyTorch ----------------------------------------------------------------------------
 
     def look_closer(self) -> None:
-        """The prompt's logits in PyTorch, in a process of its own, and in onnxruntime."""
-        source, prompt = self.sources.get(str(self.bundle.value)), self.prompt.value_input or ""
-        if source is None or source.checkpoint or self.differ.busy:
-            return
-        self.closer.visible, self.compare.disabled = True, True
-        self.close.html = txt('<p class="nothing">Reading the model in PyTorch …</p>')
-        self.differ.begin(lambda: json.loads(asked("differ", str(source.folder), source.precision, given=prompt)))
-
-    def _pull_closer(self) -> None:
-        over = self.differ.take()
-        if over is not None:
-            self.close.html = banner("error", over[1]) if over[1] else _closer(over[0])
-            self._tell()
-
-
-def _sources(session: Any) -> tuple[dict[str, Source], list[str]]:
-    """Everything that can speak, by its label: bundles in each of their precisions, then checkpoints, newest first;
-    and a sentence on each bundle whose manifest is damaged, so that it can't."""
-    found, refused = [], []
-    for bundle in session.workspace.listing("bundles"):
-        try:
-            kinds, judges, adapted = precisions(bundle), scores(bundle), keeps_adapter(bundle)
-        except UserError as error:
-            refused.append(f"Bundle {bundle.name} is left out: {error.sentence}")
-            continue
-        for kind in kinds:
-            label = bundle.name if kind == "float32" else f"{bundle.name} ({kind})"
-            found.append(Source(label, bundle, kind, scores=judges))
-            if adapted:
-                found.append(Source(f"{label} with its adapter", bundle, kind, adapter=True))
-    for run in runs.listing(session.workspace):
-        found += [Source(f"{run.name}, checkpoint {path.name}", path, checkpoint=True, scores=_judges(path))
-                  for path in run.checkpoints[::-1]]
-    return {source.label: source for source in found}, refused
-
-
-def _judges(checkpoint: Path) -> bool:
-    try:
-        return published.scores(checkpoint)
-    except UserError:
-        return False    # opening it says what is wrong
-
-
-def _closer(rows: list[dict[str, Any]]) -> Any:
-    largest = max(row["difference"] for row in rows)
-    lines = join(txt('<tr><td><code>{}</code></td><td class="num">{}</td><td class="num">{}</td><td class="num">{}</td>'
-                     "</tr>", row["text"], "–" if row["pytorch"] is None else percent(row["pytorch"]),
-                     "–" if row["onnx"] is None else percent(row["onnx"]), f"{row['difference']:.1e}") for row in rows)
-    return join([tiles([("Tokens", number(len(rows))), ("Largest difference of a logit", f"{largest:.1e}")]),
-                 txt('<div class="scroll"><table><tr><th>token</th><th class="num">PyTorch</th><th class="num">'
-                     'onnxruntime</th><th class="num">largest difference after it</th></tr>{}</table></div>', lines)])
+        """The prompt's logits in PyTorch and in onnxruntime."""
+        source = self.sources.get(str(self.bundle.value))
+        if source is not None and not source.checkpoint and not self.closer.busy:
+            self.compare.disabled = True
+            self.closer.begin(source, self.prompt.value_input or "")
 
 
 def _legend() -> Any:

@@ -15,10 +15,10 @@ from planted import EVIL, opened, plant
 
 from engine import files, inference, runs
 from engine.config import UserError
+from engine.runs.sources import Source, open_source
 from studio.pages.evaluate import Evaluate
 from studio.pages.export import Export
 from studio.pages.inference import Test as Playground
-from studio.voice import Source, open_source
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 PARITY = {"passed": True, "sentence": "The same logits.", "tolerance": 1e-3, "max_difference": 2e-6,
@@ -322,7 +322,7 @@ def playground(session, toy):
 
 def written(page, wait=True):
     until = time.monotonic() + 60
-    while (page.busy or page.differ.busy) and time.monotonic() < until:
+    while (page.busy or page.closer.busy) and time.monotonic() < until:
         page.tick()
         time.sleep(0.02)
     return "".join(token.text for _, token in page.first.written)
@@ -461,7 +461,7 @@ def test_a_checkpoint_speaks_and_a_bundle_is_compared_with_pytorch(playground, s
     playground.prompt.value = playground.prompt.value_input = "kalo mi sané"
     playground.look_closer()
     written(playground)
-    told = playground.close.html
+    told = playground.closer.shown.html
     assert "Largest difference of a logit" in told
     assert "e-0" in told.split("Largest difference")[1][:60]
     with pytest.raises(UserError, match=r"config\.json is missing"):
