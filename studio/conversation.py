@@ -107,10 +107,10 @@ def _said(kind: str, who: str, text: Any) -> Any:
 
 
 class ConversationCard(Viewer):
-    """The sides, and below them what one says next. `ask(sources)` is called for what answers, and with what.
+    """The sides, and below them what one says next.
 
-    `begin` gets no arguments; the page gives `settle`, which returns (sources, titles, seed, settings) or None while
-    something on it is wrong.
+    `settle` gives who answers and how, (sources, titles, seed, settings), or None while something is wrong with that;
+    `begun` is called when they have begun to answer.
     """
 
     def __init__(self, writers: tuple[Writer, Writer], settle: Any, begun: Any, **params: Any) -> None:
@@ -120,9 +120,10 @@ class ConversationCard(Viewer):
         self.system = pmui.TextAreaInput(label="System message", placeholder="who the model is, and how it answers",
                                          rows=1, auto_grow=True, max_rows=6, margin=0, max_length=20_000,
                                          sizing_mode="stretch_width")
-        self.coloured = pmui.Switch(label="Colour the last answer by surprise", value=False, margin=0, size="small")
+        self.coloured = pmui.Switch(label="Colour the last answer by surprise", value=False, margin=0, size="small",
+                                    sx={"alignSelf": "center", "display": "flex"})
         self.coloured.param.watch(self._colour, "value")
-        self.entry = pmui.ChatAreaInput(placeholder="Message", label="Message", enable_upload=False, margin=0, rows=1,
+        self.entry = pmui.ChatAreaInput(placeholder="Message", enable_upload=False, margin=0, rows=1,
                                         max_rows=8, max_length=100_000, sizing_mode="stretch_width")
         self.entry.param.watch(lambda event: self.send(event.new), "enter_pressed")
         self.entry.on_action("stop", lambda *_: self.stop())

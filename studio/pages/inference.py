@@ -86,8 +86,9 @@ class Test(Page):
         return split(
             [card(self.bundle, self.other, self.blind, self.mode, self.why, self.prompt, self.many, self.file,
                   self.talk.system, self.buttons, self.temperature, self.top_p, self.top_k, self.length, self.seed,
-                  self.until, self.words, self.broken, title="Prompt"), self.serving],
-            [stack(self.talk, sides, self.board, actions(self.reveal), self.legend, self.batch, self.closer)],
+                  self.until, self.words, self.broken, title="Model")],
+            [stack(self.talk, sides, self.board, actions(self.reveal), self.legend, self.batch, self.closer,
+                   self.serving)],
             left="minmax(0, 4fr)", right="minmax(0, 8fr)")
 
     def shown(self) -> None:
@@ -114,9 +115,9 @@ class Test(Page):
         able = source is not None and not judges and self._answer(source.label)
         talks = able and self.mode.value == CONVERSATION
         self.mode.param.update(disabled=not able, visible=source is not None and not judges)
-        self.why.html = txt("") if able or source is None or judges else txt(
-            '<p class="more">{} has no chat template: it continues texts and was not taught to answer.</p>',
-            source.label)
+        self.why.visible = source is not None and not judges and not able
+        self.why.html = txt('<p class="more" style="margin:0">{} has no chat template: it continues texts and was not '
+                            "taught to answer.</p>", source.label if source else "")
         others = [NOBODY, *(name for name, other in self.sources.items()
                             if not other.scores and (not talks or self._answer(name)))]
         if others != self.other.options or self.other.value not in others:
