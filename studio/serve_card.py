@@ -95,8 +95,8 @@ def _state(served: serving.Served) -> Any:
 def _code(name: str, served: serving.Served, text: str) -> Any:
     titles = {"curl": "curl", "python": "Python, with the package openai"}
     return txt('<details class="snippet"><summary>{2}</summary><div class="code command"><pre id="{0}-{1}">{3}</pre>'
-               '<button type="button" class="press" data-copy="#{0}-{1}">Copy</button></div></details>', name, served.name,
-               titles[name], text)
+               '<button type="button" class="press" data-copy="#{0}-{1}">Copy</button></div></details>',
+               name, served.name, titles[name], text)
 
 
 def curl(served: serving.Served) -> str:
