@@ -7,6 +7,8 @@
       labs/       tokenizers compared             NAME-FINGERPRINT
       runs/       run folders                         NAME
       bundles/    exported models                     NAME
+      reports/    what prompt sets came to            NAME-FINGERPRINT.jsonl and .md
+      served/     servers that were started           NAME
       stages/     what curations have done so far, for the next one to go on from; may be deleted at any time
       allowed.json  folders outside the workspace that the user allowed to be read
 """

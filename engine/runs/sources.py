@@ -112,7 +112,7 @@ def open_source(source: Source) -> Any:
         return inference.load(source.folder, precision=source.precision, adapter=source.adapter)
     with tempfile.TemporaryDirectory() as place:
         asked("speak", str(source.folder), f"{place}/speaks")
-        model = (inference.load_scorer if source.scores else inference.load)(Path(place) / "speaks")
+        model: Any = (inference.load_scorer if source.scores else inference.load)(Path(place) / "speaks")
     if not source.scores:
         model.template = model.template or template_of(source.folder)   # one in a file of its own is not carried along
     return model

@@ -129,7 +129,7 @@ def test_stop_keeps_the_answer_as_far_as_it_came(page, monkeypatch):
         time.sleep(0.01)
     page.tick()
     assert "writing" in page.talk.sides[0].thread.html
-    page.talk.stop()
+    page.talk.entry._handle_msg({"type": "action", "action": "stop"})     # what its button sends
     waited(page)
     assert 3 <= len(page.first.written) < 30
     turns = page.talk.sides[0].talk.turns
