@@ -6,10 +6,10 @@ from typing import Any
 
 from panel.viewable import Viewable, Viewer
 
+from engine.runs.sources import Source, open_source
 from studio.background import Background
 from studio.texts import Text, percent
 from studio.views import banner, card, join, txt
-from studio.voice import Source, open_source
 
 MOST_TEXTS = 200
 

@@ -6,12 +6,12 @@ from typing import Any
 
 from panel.viewable import Viewable, Viewer
 
-from engine.runs.sources import Source, asked, open_source
+from engine.runs.sources import Source
 from studio.texts import Text, surprise
-from studio.views import banner, card, number, tiles, txt
+from studio.views import banner, card, join, number, tiles, txt
 from studio.writer import Writer
 
-__all__ = ["Source", "Voice", "asked", "open_source"]
+SCALE = (("even odds", 5), ("one in ten", 16), ("one in a hundred", 32), ("one in a thousand", 48))
 
 
 class Voice(Viewer):
@@ -68,3 +68,10 @@ class Voice(Viewer):
                 self.text.html = txt("")
         self._mine = self._mine and over is None
         return over is not None
+
+
+def legend() -> Any:
+    """What the colours say."""
+    return txt('<p class="more">The stronger the colour, the more surprised the model was. Point at a token to see '
+               'what else it might have been.</p><ul class="legend">{}</ul>', join(
+                   txt('<li><i class="s" style="--p:{}"></i>{}</li>', strength, words) for words, strength in SCALE))

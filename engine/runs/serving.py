@@ -2,7 +2,7 @@
 
     WORKSPACE/served/NAME/
       state.json   what is served, its process and, once it answers, its address
-      log.txt      what it said       lock   held by it       stop   asks it to end
+      log.txt      what it said       lock   held by it       stop   asks it to end       pid   as it was launched
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import fcntl
 import os
-import platform
 import re
 import shutil
 import subprocess
@@ -24,12 +23,13 @@ from typing import Any
 
 from engine import files
 from engine.config import UserError
+from engine.runs.folder import _lives
 from engine.runs.launch import python_path
 from engine.runs.sources import Source, find, open_source
 from engine.runs.talking import takes_speaker
 from engine.workspace import Workspace, slug
 
-STARTING_SECONDS = 20.0     # between the launch and the first word of the process
+STARTING_SECONDS = 120.0    # at most, between the launch and the lock, on the busiest of machines
 _children: list[subprocess.Popen[bytes]] = []
 
 
@@ -69,7 +69,8 @@ def start(source: Source, workspace: Workspace, port: int = 0, key: str = "") ->
     if (there := look(folder)) and there.state != "ended":
         raise UserError(f"{source.label} is served already; stop it first.", where=source.label)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "stop").unlink(missing_ok=True)
+    for name_of in ("stop", "pid"):
+        (folder / name_of).unlink(missing_ok=True)
     served = Served(name, source.label, source.label, key=bool(key), answers=source.answers, started=time.time())
     files.write_json(folder / "state.json", asdict(served))
     command = [sys.executable, "-m", "engine", "serve", str(source.folder), "--workspace", str(workspace.path),
@@ -81,6 +82,7 @@ def start(source: Source, workspace: Workspace, port: int = 0, key: str = "") ->
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                                  cwd=folder, env=environment, start_new_session=True)
     _children[:] = [*(each for each in _children if each.poll() is None), child]
+    files.write(folder / "pid", str(child.pid))
     return look(folder) or served
 
 
@@ -103,8 +105,7 @@ def look(folder: Path) -> Served | None:
         state = "running" if served.address else "starting"
     else:
         # Until it has read its libraries nobody holds the lock.
-        fresh = not served.pid and time.time() - served.started < STARTING_SECONDS and not _said(folder)
-        state = "starting" if fresh else "ended"
+        state = "starting" if not served.pid and _begins(folder, served) else "ended"
     problem = _said(folder) if state == "ended" and not (folder / "stop").exists() else ""
     return Served(**{**asdict(served), "state": state, "problem": problem,
                      "address": served.address if state == "running" else ""})
@@ -131,6 +132,16 @@ def _said(folder: Path) -> str:
         return ""
     last = lines[-1] if lines else ""
     return last.removeprefix("studio: ")[:400] if re.match(r"studio: |[\w.]*(Error|Exception)\b", last) else ""
+
+
+def _begins(folder: Path, served: Served) -> bool:
+    """Whether the process that was launched is on its way to the lock."""
+    if time.time() - served.started > STARTING_SECONDS or _said(folder):
+        return False
+    try:
+        return _lives(int((folder / "pid").read_text()))
+    except (OSError, ValueError):
+        return True             # launched this very moment
 
 
 def _locked(folder: Path) -> bool:
@@ -177,7 +188,7 @@ def serve(arguments: argparse.Namespace) -> int:
             if arguments.record:
                 told = files.read_json(arguments.record / "state.json")
                 files.write_json(arguments.record / "state.json", {
-                    **told, "address": address, "model": name, "pid": os.getpid(), "host": platform.node()})
+                    **told, "address": address, "model": name, "pid": os.getpid()})
 
         answer(model, name, arguments.address, arguments.port, arguments.key, ready=ready, **more)
     return 0

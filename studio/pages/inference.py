@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shlex
 from typing import Any
 
 import panel as pn
@@ -13,6 +12,7 @@ from panel.viewable import Viewable
 from engine.config import UserError
 from engine.inference.prompts import Prompt, lines, read
 from engine.runs.sources import Source, sources
+from studio import same_command
 from studio.closer import Closer
 from studio.conversation import ConversationCard
 from studio.layout import actions, button, split, stack
@@ -22,7 +22,7 @@ from studio.score_board import MOST_TEXTS, ScoreBoard
 from studio.serve_card import ServeCard
 from studio.texts import Text, shell_line
 from studio.views import banner, card, join, press, txt
-from studio.voice import Voice
+from studio.voice import Voice, legend
 
 ALTERNATIVES = 5
 PULL_MILLISECONDS = 120
@@ -30,7 +30,6 @@ NOBODY = "nobody"
 COMPLETION, CONVERSATION = "Completion", "Conversation"
 SEED_WORDS = "The same seed writes the same text again"
 FILE_WORDS = "A .txt with one a line, or a .jsonl with the key prompt, in the workspace"
-SCALE = (("even odds", 5), ("one in ten", 16), ("one in a hundred", 32), ("one in a thousand", 48))
 
 
 class Test(Page):
@@ -72,7 +71,7 @@ class Test(Page):
         self.compare = button("Compare with PyTorch", "difference", self.look_closer)
         self.reveal = button("Reveal", "visibility", self._reveal, visible=False)
         self.buttons = actions(self.go, self.end, self.compare)
-        self.legend = Text(_legend(), visible=False)
+        self.legend = Text(legend(), visible=False)
         self.words, self.broken = Text(on_press=self.session.goto), Text()
         self.second.card.visible = False
         for control in (self.bundle, self.other, self.mode, self.prompt, self.temperature, self.top_p, self.top_k,
@@ -149,27 +148,33 @@ class Test(Page):
 
     def _commands(self, source: Source, talks: bool) -> Any:
         """What does the same on the command line."""
-        name = source.folder.name if not source.checkpoint else f"{source.folder.parts[-3]}/{source.folder.name}"
-        precision = "" if source.precision == "float32" else f" --precision {source.precision}"
-        workspace = self.session.workspace
+        seed, sampling = (self.seed.value or "").strip(), self._sampling()
         if source.scores:
-            texts = " ".join(map(shlex.quote, self._texts()[:4]))
-            return shell_line(f"studio score {shlex.quote(name)} {texts}{precision}", workspace) if (
-                not source.checkpoint) else txt("")
-        precision += " --adapter" if source.adapter else ""
-        how = (f"--temperature {self.temperature.value:g} --top-p {self.top_p.value:g} --top-k {self.top_k.value} "
-               f"--max-new-tokens {self.length.value}" + (f" --seed {self.seed.value}" if self.seed.value else "")
-               + "".join(f" --stop {shlex.quote(text)}" for text in self._stops()) + precision)
-        system = self.talk.system.value_input or self.talk.system.value or ""
-        if talks:
-            command = f"chat {shlex.quote(name)}" + (f" --system {shlex.quote(system)}" if system else "")
+            line = same_command.scoring(source, self._texts()[:4])
+        elif talks:
+            system = self.talk.system.value_input or self.talk.system.value or ""
+            line = same_command.conversing(source, system, sampling, seed)
         elif self.many.value:
-            command = f"generate {shlex.quote(name)} --prompts {shlex.quote(self.file.value or 'FILE')} --report FILE"
+            # A typed path is the workspace's here, and the terminal's there.
+            line = same_command.prompts(source, self._file(), sampling, seed)
         else:
-            beside = f" --beside {shlex.quote(self.other.value)}" if self.other.value != NOBODY else ""
-            command = f"generate {shlex.quote(name)} {shlex.quote(self.prompt.value)}{beside}"
+            other = self.other.value if self.other.value != NOBODY else ""
+            line = same_command.continuing(source, self.prompt.value, other, sampling, seed)
         unproven = txt('<p class="more">A checkpoint is read through a graph made of it, unproven.</p>')
-        return join([unproven if source.checkpoint else "", shell_line(f"studio {command} {how}", workspace)])
+        return join([unproven if source.checkpoint else "",
+                     shell_line(line, self.session.workspace) if line else ""])
+
+    def _file(self) -> str:
+        """The whole path of the file of prompts that is named; empty if none is, or none that may be read."""
+        named = (self.file.value_input or self.file.value or "").strip()
+        try:
+            return str(self.session.workspace.resolve(named)) if named else ""
+        except UserError:
+            return ""
+
+    def _sampling(self) -> dict[str, Any]:
+        return {"max_new_tokens": self.length.value, "temperature": self.temperature.value, "top_k": self.top_k.value,
+                "top_p": self.top_p.value, "stop": self._stops()}
 
     def _texts(self) -> list[str]:
         """The texts to score."""
@@ -188,9 +193,7 @@ class Test(Page):
             self.seed.param.update(error_state=True, helper_text="Must be a whole number, or empty")
             return None
         self.seed.param.update(error_state=False, helper_text=SEED_WORDS)
-        return int(typed) if typed else random.randrange(1_000_000), {
-            "max_new_tokens": self.length.value, "temperature": self.temperature.value, "top_k": self.top_k.value,
-            "top_p": self.top_p.value, "stop": self._stops()}
+        return int(typed) if typed else random.randrange(1_000_000), self._sampling()
 
     def begin(self) -> None:
         settled = self._settings()
@@ -293,9 +296,3 @@ class Test(Page):
         if source is not None and not source.checkpoint and not self.closer.busy:
             self.compare.disabled = True
             self.closer.begin(source, self.prompt.value_input or "")
-
-
-def _legend() -> Any:
-    return txt('<p class="more">The stronger the colour, the more surprised the model was. Point at a token to see '
-               'what else it might have been.</p><ul class="legend">{}</ul>', join(
-                   txt('<li><i class="s" style="--p:{}"></i>{}</li>', strength, words) for words, strength in SCALE))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
+import shlex
 import shutil
 import sys
 import time
@@ -214,7 +217,8 @@ def test_a_file_of_prompts_is_written_reported_and_kept(page, session, tmp_path,
     assert [json.loads(line)["prompt"] for line in records.read_text().splitlines()] == given[:4]
     assert "2 were left out" in shown.read_text()
     assert [str(each.file) for each in page.batch.downloads if each.visible] == [str(records), str(shown)]
-    assert "--prompts corpora/p.jsonl" in page.words.html
+    line = shlex.split(html.unescape(re.search(r"studio generate[^<]*", page.words.html)[0]))
+    assert line[line.index("--prompts") + 1] == str(session.workspace.place("corpora") / "p.jsonl")
 
 
 def test_a_model_is_served_found_by_another_browser_and_stopped(page, session):
