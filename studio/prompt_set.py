@@ -103,14 +103,15 @@ def told(rows: Sequence[dict[str, Any]]) -> Any:
                   ("Mean surprise (nats)", number(sums["surprise"])), ("Ended by themselves", percent(sums["ended"])),
                   *([("Not written", number(sums["failed"]))] if sums["failed"] else [])])
     lines = join(_line(row) for row in sorted(rows, key=lambda row: row["number"]))
-    return join([head, txt('<div class="scroll"><table><tr><th>prompt</th><th>text</th><th class="num">tokens</th>'
-                           '<th class="num">surprise</th><th class="num">repeated</th></tr>{}</table></div>', lines)])
+    return join([head, txt(
+        '<div class="scroll"><table><tr><th style="width:24%">prompt</th><th>text</th><th class="num">tokens</th>'
+        '<th class="num">surprise</th><th class="num">repeated</th></tr>{}</table></div>', lines)])
 
 
 def _line(row: dict[str, Any]) -> Any:
     if row["error"]:
         return txt('<tr><td><b>{}</b></td><td colspan="4"><span class="tag failed">not written</span> {}</td></tr>',
-                   row["prompt"][:300], row["error"])
+                   row["prompt"][:120] + ("…" if len(row["prompt"]) > 120 else ""), row["error"])
     return txt('<tr><td><b>{}</b></td><td class="prose">{}</td><td class="num">{}</td><td class="num">{}</td>'
                '<td class="num">{}</td></tr>', row["prompt"], row["text"], row["tokens"], number(row["surprise"]),
                percent(row["repeated"]))

@@ -81,13 +81,13 @@ class Test(Page):
         # A side that is hidden leaves its half to the other.
         sides = pn.Row(*(stack(side, visible=side.card.param.visible, styles={"flex": "1 1 340px", "min-width": "0"})
                          for side in (self.first, self.second)), sizing_mode="stretch_width", margin=0,
-                       styles={"flex-wrap": "wrap", "gap": "20px"})
+                       visible=self.first.card.param.visible, styles={"flex-wrap": "wrap", "gap": "20px"})
         return split(
             [card(self.bundle, self.other, self.blind, self.mode, self.why, self.prompt, self.many, self.file,
                   self.talk.system, self.buttons, self.temperature, self.top_p, self.top_k, self.length, self.seed,
                   self.until, self.words, self.broken, title="Model")],
-            [stack(self.talk, sides, self.board, actions(self.reveal), self.legend, self.batch, self.closer,
-                   self.serving)],
+            [stack(self.talk, sides, self.board, stack(self.reveal, visible=self.reveal.param.visible), self.legend,
+                   self.batch, self.closer, self.serving)],
             left="minmax(0, 4fr)", right="minmax(0, 8fr)")
 
     def shown(self) -> None:
