@@ -153,9 +153,9 @@ def test_a_template_that_was_changed_after_the_export_is_not_used(chatty):
     assert model.chat(ASKED) == "Say: kalo"
     path = chatty / "tokenizer_config.json"
     path.write_text(path.read_text().replace("Say", "Lie"))
-    for use in (lambda: model.chat(ASKED), lambda: load(chatty)):
-        with pytest.raises(UserError, match=r"tokenizer_config\.json was changed since it was exported"):
-            use()
+    assert model.chat(ASKED) == "Say: kalo", "what was read when it was opened"
+    with pytest.raises(UserError, match=r"tokenizer_config\.json was changed since it was exported"):
+        load(chatty)
 
 
 def test_an_end_that_was_changed_after_the_export_is_not_used(chatty):
