@@ -130,7 +130,11 @@ def told(folder: Path, name: str) -> Any:
 
 def _check_file(folder: Path, name: str, size: int | None, mark: str | None) -> None:
     path = folder / name
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError:     # a name that is too long for one
+        there = False
+    if not there:
         raise UserError(f"{path} is missing; export the bundle again.", where=str(path))
     _require_inside(folder, name)
     found = path.stat().st_size

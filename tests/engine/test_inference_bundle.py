@@ -70,6 +70,13 @@ def test_a_broken_manifest_is_told(bundle, content):
         load(bundle)
 
 
+def test_a_graph_whose_name_no_disk_takes_is_missing(bundle):
+    manifest = files.read_json(bundle / files.MANIFEST)
+    files.write_json(bundle / files.MANIFEST, {**manifest, "summary": {"graphs": {"float32": "x" * 999}}})
+    with pytest.raises(UserError, match="x is missing"):
+        load(bundle)
+
+
 def test_a_file_is_no_bundle(bundle):
     for path in (bundle / "README.md", bundle / "nowhere"):
         with pytest.raises(UserError, match="is not a folder"):
