@@ -21,11 +21,8 @@ from engine.progress import Progress, Stopped
 
 WANTED = re.compile(r"(config|generation_config|tokenizer|tokenizer_config|special_tokens_map)\.json"
                     r"|chat_template\.jinja|model[\w.-]*\.safetensors(\.index\.json)?")
-REPOSITORY = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*")
 MIB = 1 << 20
-MOST_BYTES = {"tokenizer.json": 128 * MIB, ".index.json": 64 * MIB, "tokenizer_config.json": 16 * MIB,
-              ".jinja": 16 * MIB, ".json": 4 * MIB}
-"""Of a file by the end of its name, the first that fits; weights are as large as they are."""
+REPOSITORY = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*")
 
 
 class PublishedConfig(Config):
@@ -77,7 +74,7 @@ def vetted(source: Path, permits: Callable[[Path], bool]) -> list[Path]:
 
 
 def _require_small(name: str, size: int, shown: str, where: str) -> None:
-    most = next((most for ending, most in MOST_BYTES.items() if name.endswith(ending)), size)
+    most = size if name.endswith(".safetensors") else files.MOST_BYTES.get(name, files.ANY_BYTES)
     if size > most:
         raise UserError(f"{shown} has {size:,} bytes, and no honest one has more than {most:,}; choose another model.",
                         where=where)

@@ -220,7 +220,7 @@ def sidecars(config: ModelConfig, tokenizer: Path) -> dict[str, str]:
 
     Files that stand beside the tokenizer already (a chat template may be in them) are taken over.
     """
-    made, template = {"tokenizer.json": tokenizer.read_text(encoding="utf-8")}, tokenizer.with_name(TEMPLATE)
+    made, template = {"tokenizer.json": files.read_text(tokenizer)}, tokenizer.with_name(TEMPLATE)
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": config.context_length,
                 "clean_up_tokenization_spaces": False}
     known = _beside(tokenizer, "tokenizer_config.json")
@@ -233,7 +233,7 @@ def sidecars(config: ModelConfig, tokenizer: Path) -> dict[str, str]:
     for name, value in (("tokenizer_config.json", settings), ("special_tokens_map.json", tokens)):
         made[name] = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
     if template.exists():
-        made[TEMPLATE] = template.read_text(encoding="utf-8")
+        made[TEMPLATE] = files.read_text(template)
     return made
 
 

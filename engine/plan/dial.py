@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from engine.config import UserError
@@ -37,6 +38,9 @@ def propose(recipe: Recipe, workspace: Workspace, *, hours: float = 0.0, money: 
     step size by the step law (Li et al. 2025). Raises UserError if neither limit is given, or if not even the
     smallest size makes 100 steps.
     """
+    for name, amount in (("hours", hours), ("money", money)):
+        if not 0 <= amount < math.inf:
+            raise UserError(f"{name} is {amount:g}; it must be a number from 0 on.", where=name)
     if hours <= 0 and money <= 0:
         raise UserError("Say how many hours or how much money there are; both are 0.", where="hours")
     machine = rented(rent, devices) if rent else machine

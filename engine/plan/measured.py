@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,15 +70,17 @@ def keep(workspace: Workspace, recipe: Recipe, measured: Measured, machine: Here
     What was tried and left uncompiled holds for runs that try it and for those that do not.
     """
     path = _path(workspace)
-    known = _known(path)
     estimated, _ = speed.step(recipe, machine)
     entry = {**measured._asdict(), "machine": machine.name, "precision": precision_of(recipe, machine),
              "estimated_seconds": estimated, "step_flops": speed.flops(recipe, machine),
              "width": recipe.model.hidden_size, "compiled": compiled}
-    for tried in {True} if compiled else {False, compiles(recipe, measured.step_seconds)}:
-        known.pop(mark := key(recipe, machine, tried), None)  # the newest stands last
-        known[mark] = entry
-    files.write_json(path, dict(list(known.items())[-KEPT:]))
+    with open(path.with_name(f".{path.name}.lock"), "a") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)  # trials of a sweep end at the same time
+        known = _known(path)
+        for tried in {True} if compiled else {False, compiles(recipe, measured.step_seconds)}:
+            known.pop(mark := key(recipe, machine, tried), None)  # the newest stands last
+            known[mark] = entry
+        files.write_json(path, dict(list(known.items())[-KEPT:]))
 
 
 def measured(workspace: Workspace, recipe: Recipe, machine: Here) -> Measured | None:

@@ -15,7 +15,7 @@ from engine.recipe import Recipe
 from engine.runs.folder import Run
 from engine.workspace import Workspace
 
-_KNOWN: dict[tuple[Path, int], Seen | None] = {}
+_KNOWN: dict[tuple[Path, int, str, float], Seen | None] = {}
 LOOKED_AT = 50  # newest runs
 
 
@@ -29,7 +29,7 @@ def seen(recipe: Recipe, workspace: Workspace, *, but: str = "") -> list[Seen]:
         manifest = path / files.MANIFEST
         if path.name == but or not manifest.exists():
             continue
-        key = (path, manifest.stat().st_mtime_ns)
+        key = (path, manifest.stat().st_mtime_ns, tokens.tokens, tokens.unique)
         if key not in _KNOWN:
             _KNOWN[key] = _came_to(Run(path), tokens.tokens, tokens.unique)
         if (run := _KNOWN[key]) is not None:

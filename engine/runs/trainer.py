@@ -99,7 +99,10 @@ def train(worker: Worker, recipe: Recipe, tokens: Path, how: Spread | None = Non
     fit(worker, recipe, position, stage, data, boundary, how)
     ranks.wait()  # the last checkpoint is the first rank's to write
     if ranks.first:
-        learned.keep(worker, recipe, tokens, boundary, peak_gib(stage.device))
+        try:
+            learned.keep(worker, recipe, tokens, boundary, peak_gib(stage.device))
+        except (UserError, OSError) as problem:  # a note for later plans, and no reason to call this training failed
+            worker.event("warning", sentence=f"What this training came to is not kept for later plans: {problem}")
     return checkpoint.best(run)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from engine.model import estimate
@@ -33,6 +35,13 @@ def test_a_toy_says_nothing_of_a_model_a_hundred_times_its_size(workspace, demo)
     after = outline(demo, workspace, machine=MACHINE)
     assert after.seconds["steps"] == before
     assert "toy" not in after.based_on
+
+
+def test_trainings_that_end_at_once_are_all_remembered(workspace, demo):
+    shapes = [demo.override(f"train.micro_batch_size={rows}") for rows in range(1, 17)]
+    with ThreadPoolExecutor(8) as hands:
+        list(hands.map(lambda shape: measured.keep(workspace, shape, took(1.0), MACHINE), shapes))
+    assert all(measured.measured(workspace, shape, MACHINE) for shape in shapes)
 
 
 def test_of_several_measurements_the_nearest_shape_counts(workspace, demo):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from itertools import pairwise
@@ -87,7 +88,9 @@ def test_one_dial_keeps_to_the_time_and_takes_the_lowest_loss(workspace):
     assert longer.plan.prediction.loss < made.plan.prediction.loss
     cheap = propose(Recipe.load("demo"), workspace, money=made.plan.cost / 2, figures=figures, machine=MACHINE)
     assert cheap.plan.cost == pytest.approx(made.plan.cost / 2, rel=0.05)
-    for limits, words in (({}, "Say how many hours"), ({"hours": 1e-3}, "Not even the smallest size")):
+    for limits, words in (({}, "Say how many hours"), ({"hours": 1e-3}, "Not even the smallest size"),
+                          ({"hours": math.inf}, "hours is inf"), ({"hours": math.nan}, "hours is nan"),
+                          ({"hours": 1.0, "money": -1.0}, "money is -1")):
         with pytest.raises(UserError, match=words):
             propose(Recipe.load("demo"), workspace, **limits, figures=figures, machine=MACHINE)
 

@@ -102,5 +102,5 @@ def test_a_worker_on_another_machine_is_judged_by_its_heartbeat_alone(world):
     files.write_json(run.path / "status.json", asdict(told))
     assert run.status().state == "running", "no process here has its number, and nobody here holds its lock"
     silent = world.run()
-    files.write_json(silent.path / "status.json", {**asdict(told), "heartbeat": time.time() - 120})
+    files.write_json(silent.path / "status.json", {**asdict(told), "heartbeat": time.time() - 1200})
     assert silent.status().state == "lost"

@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from toy_tokens import texts
 
 from engine.config import UserError
-from engine.model import published
+from engine.model import special
 from engine.tokens import END_OF_TEXT, ENDS, TokensConfig
 from engine.tokens import tokenizer as bpe
 
@@ -130,4 +130,4 @@ def test_a_published_end_is_kept():
 
 
 def test_checkpoints_look_for_the_same_ends():
-    assert published.ENDS == ENDS
+    assert special.ENDS == ENDS
