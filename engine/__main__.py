@@ -13,15 +13,13 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from typing import get_args
 
 from engine import runs, terminal
 from engine.config import UserError
 from engine.inference.commands import score, takes_scored
-from engine.optim.sweep import SweepConfig
 from engine.recipe import JOBS, Recipe
 from engine.runs import commands, imported, planned, serving, talking, timing
-from engine.runs.sweep import check
+from engine.runs.sweep import SAMPLERS, check
 from engine.workspace import Workspace
 
 Command = tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]
@@ -100,8 +98,7 @@ def takes_sweep(command: argparse.ArgumentParser) -> None:
     command.add_argument("--vary", metavar="SETTING=RANGE", action="append", default=[],
                          help="a setting to vary, such as optim.lr=log:1e-4:1e-2, model.num_layers=int:2:8 or "
                               "optim.kind=adamw,muon; repeatable")
-    samplers = get_args(SweepConfig.model_fields["sampler"].annotation)
-    command.add_argument("--sampler", choices=samplers, help="who chooses (tpe)")
+    command.add_argument("--sampler", choices=SAMPLERS, help="who chooses (tpe)")
     command.add_argument("--trials", type=int, metavar="N", help="trials to make (20; a grid makes all of its own)")
 
 

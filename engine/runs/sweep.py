@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from engine import files, hardware
 from engine.config import UserError, read
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from engine.runs.worker import Worker
 
+SAMPLERS: tuple[str, ...] = get_args(SweepConfig.model_fields["sampler"].annotation)
 POLL_SECONDS = 0.5
 
 
