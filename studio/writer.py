@@ -6,8 +6,21 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from engine import files
 from engine.runs.sources import Source, open_source
 from studio.background import Background
+
+Edition = tuple[Source, int | None]
+
+
+def edition(source: Source) -> Edition:
+    """A source and when it was written (ns): what is exported again under its name is another model."""
+    for path in (source.folder / files.MANIFEST, source.folder / "config.json"):
+        try:
+            return source, path.stat().st_mtime_ns
+        except OSError:
+            continue
+    return source, None
 
 
 class Writer:
@@ -15,7 +28,7 @@ class Writer:
 
     def __init__(self) -> None:
         self._work = Background()
-        self._model: tuple[Source | None, Any] = (None, None)
+        self._model: tuple[Edition | None, Any] = (None, None)
         self._halt = False
         self.written: list[tuple[float, Any]] = []  # (moment, token): the thread appends, the tick reads
 
@@ -30,9 +43,10 @@ class Writer:
         written: list[tuple[float, Any]] = []
 
         def work() -> None:
-            if self._model[0] != source:
+            asked = edition(source)     # before it is read: what is written meanwhile is read the next time
+            if self._model[0] != asked:
                 self._model = (None, None)
-                self._model = (source, open_source(source))
+                self._model = (asked, open_source(source))
             for token in ask(self._model[1]):
                 written.append((time.perf_counter(), token))
                 if self._halt:

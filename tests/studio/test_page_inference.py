@@ -166,6 +166,20 @@ def test_two_answer_side_by_side_each_with_its_own_conversation_and_blind(page, 
     assert len(two.talk.turns) == 4
 
 
+def test_a_model_that_was_exported_again_under_its_name_is_read_anew(page, session, toys):
+    def written():
+        page.begin()
+        waited(page)
+        return "".join(token.text for _, token in page.first.written)
+
+    first = written()
+    assert first == inference.load(toys[1]).generate("It was", 16, seed=7)
+    folder = session.workspace.place("bundles") / "chats"
+    shutil.rmtree(folder)
+    shutil.copytree(toys[0], folder)
+    assert written() == inference.load(toys[0]).generate("It was", 16, seed=7) != first
+
+
 def test_one_without_a_template_only_continues_and_says_why(page):
     page.mode.value = CONVERSATION
     page.bundle.value = "plain"
