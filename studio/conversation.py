@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import panel as pn
@@ -12,6 +13,7 @@ from engine.inference.conversation import Conversation
 from engine.runs.sources import Source
 from engine.workspace import ASSETS
 from studio.layout import NO_BUTTON, actions, button, stack
+from studio.pair import Pair
 from studio.texts import STYLE, Text, surprise
 from studio.theme import STYLESHEET
 from studio.views import banner, card, icon, join, number, txt
@@ -109,13 +111,13 @@ def _said(kind: str, who: str, text: Any) -> Any:
 class ConversationCard(Viewer):
     """The sides, and below them what one says next.
 
-    `settle` gives who answers and how, (sources, titles, seed, settings), or None while something is wrong with that;
-    `begun` is called when they have begun to answer.
+    `settle` gives who answers and how, (pair, seed, settings), or None while something is wrong with that; `begun` is
+    called when they have begun to answer. `pair` is who answered last.
     """
 
     def __init__(self, writers: tuple[Writer, Writer], settle: Any, begun: Any, **params: Any) -> None:
         super().__init__(**params)
-        self._settle, self._begun = settle, begun
+        self._settle, self._begun, self.pair = settle, begun, Pair()
         self.sides = tuple(Side(writer) for writer in writers)
         self.system = pmui.TextAreaInput(label="System message", placeholder="who the model is, and how it answers",
                                          rows=1, auto_grow=True, max_rows=6, margin=0, max_length=20_000,
@@ -166,12 +168,9 @@ class ConversationCard(Viewer):
         settled = self._settle()
         if settled is None:
             return False
-        sources, titles, seed, settings = settled
-        self._second.visible = len(sources) > 1
-        if len(sources) > 1 and len(self.sides[1].talk.turns) != len(self.sides[0].talk.turns):
-            # One that joins late is told what was said, by itself it has said nothing.
-            self.sides[1].talk.turns = [dict(turn) for turn in self.sides[0].talk.turns]
-        for side, source, title in zip(self.sides, sources, titles, strict=False):
+        pair, seed, settings = settled
+        self._seat(pair)
+        for side, source, title in zip(self.sides, pair.sources, pair.titles, strict=False):
             side.talk.system = self.system.value_input or self.system.value or ""
             ready(side)
             side.name_it(title)
@@ -179,6 +178,29 @@ class ConversationCard(Viewer):
         self.tell()
         self._begun()
         return True
+
+    def _seat(self, pair: Pair) -> None:
+        """What was said goes where its model sits now."""
+        self._second.visible = len(pair.sources) > 1
+        if pair is self.pair:
+            return
+        talks, seats = [side.talk for side in self.sides], pair.seats(self.pair)
+        # Who takes another's place goes on with what was said there.
+        left = [place for place in range(len(self.pair.sources)) if place not in seats]
+        places = [left.pop(0) if seat is None and left else seat for seat in seats]
+        told = talks[next((place for place in places if place is not None), 0)]
+        # One that joins late is told what was said, by itself it has said nothing.
+        seated = [deepcopy(told) if place is None else talks[place] for place in places]
+        seated += [talk for talk in talks if all(talk is not each for each in seated)]
+        for side, talk in zip(self.sides, seated, strict=False):
+            side.talk = talk
+        self.pair = pair
+
+    def reveal(self) -> None:
+        """Say who answers on which side."""
+        self.pair.reveal()
+        for side, title in zip(self.sides, self.pair.titles, strict=False):
+            side.name_it(title)
 
     def take_back(self) -> None:
         """The last message back into the field, to be said otherwise."""

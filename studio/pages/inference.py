@@ -17,6 +17,7 @@ from studio.closer import Closer
 from studio.conversation import ConversationCard
 from studio.layout import actions, button, split, stack
 from studio.page import Page
+from studio.pair import Pair
 from studio.prompt_set import PromptSet
 from studio.score_board import MOST_TEXTS, ScoreBoard
 from studio.serve_card import ServeCard
@@ -44,7 +45,7 @@ class Test(Page):
         self.sources: dict[str, Source] = {}
         self.refused: list[str] = []
         self._answers: dict[str, bool] = {}
-        self._titles, self._shown_titles, self._fast = list[str](), list[str](), None
+        self._pair, self._fast = Pair(), None       # who completes; the conversation has a pair of its own
         wide: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": 0}
         select = {"options": [], "size": "small", **wide}
         self.bundle = pmui.Select(label="Model", **select)
@@ -133,10 +134,12 @@ class Test(Page):
         self.serving.choose(source)
         if talks:
             for view in (self.first.card, self.second.card, self.batch.card, self.board.card, self.closer.card,
-                         self.legend, self.reveal):
-                view.visible = view is self.reveal and self.reveal.visible
+                         self.legend):
+                view.visible = False
         elif not any(view.visible for view in (self.first.card, self.board.card, self.batch.card)):
             self.first.card.visible = True
+        self.reveal.visible = not self.busy and (self.talk.two and self.talk.pair.hidden if talks else
+                                                 self.second.card.visible and self._pair.hidden)
         self.broken.html = join(banner("error", sentence) for sentence in self.refused)
         if source is None:
             self.words.html = banner("info", "There is no bundle yet: export a run first.",
@@ -207,15 +210,15 @@ class Test(Page):
         self.first.card.visible = not one.scores and not self.many.value
         self.board.card.visible = one.scores
         self.second.card.visible &= self.first.card.visible
-        self.reveal.visible = self.batch.card.visible = self.legend.visible = False
+        self.batch.card.visible = self.legend.visible = False
         if one.scores:
             self.board.begin(one, self._texts() or [""])
         elif self.many.value:
             self.batch.begin(one, prompts, seed, settings)
         else:
-            pair = self._named([one, two] if two else [one])
-            self.second.card.visible = len(pair) > 1
-            for voice, source, title in zip((self.first, self.second), pair, self._shown_titles, strict=False):
+            self._pair = pair = Pair([one, two] if two else [one], self.blind.value)
+            self.second.card.visible = len(pair.sources) > 1
+            for voice, source, title in zip((self.first, self.second), pair.sources, pair.titles, strict=False):
                 voice.name_it(title)
                 voice.begin(source, self.prompt.value_input or "", seed, {**settings, "alternatives": ALTERNATIVES})
         self._begun()
@@ -233,31 +236,24 @@ class Test(Page):
             self.file.param.update(error_state=True, helper_text=error.sentence)
             return None
 
-    def _named(self, pair: list[Source]) -> list[Source]:
-        """Who writes on which side; where nobody shall know it, in an order and under names that say nothing."""
-        blind = len(pair) > 1 and self.blind.value
-        if blind:
-            random.shuffle(pair)
-        self._titles = [source.label for source in pair]
-        self._shown_titles = [f"Model {'AB'[place]}" if blind else title for place, title in enumerate(self._titles)]
-        return pair
-
-    def _settle(self) -> tuple[list[Source], list[str], int, dict[str, Any]] | None:
-        """Who answers in a conversation, and how. Blind sides stay where they are until they are revealed."""
+    def _settle(self) -> tuple[Pair, int, dict[str, Any]] | None:
+        """Who answers in a conversation, and how. Sides stay where they are, and as unknown, while it lasts."""
         settled = self._settings()
         one, two = self.sources.get(str(self.bundle.value)), self.sources.get(str(self.other.value))
         if settled is None or one is None or self.busy:
             return None
-        pair = [one, two] if two else [one]
-        begun = self.talk.sides[0].talk.turns and sorted(self._titles) == sorted(each.label for each in pair)
-        pair = [self.sources[title] for title in self._titles] if begun else self._named(pair)
-        return pair, self._shown_titles, settled[0], {**settled[1], "alternatives": ALTERNATIVES}
+        wanted = [one, two] if two else [one]
+        begun = self.talk.sides[0].talk.turns and self.talk.pair.holds(wanted)
+        pair = self.talk.pair if begun else Pair(wanted, self.blind.value)
+        return pair, settled[0], {**settled[1], "alternatives": ALTERNATIVES}
 
     def _reveal(self) -> None:
-        talks = self.talk.card.visible
-        for side, title in zip(self.talk.sides if talks else (self.first, self.second), self._titles, strict=False):
-            side.name_it(title)
-        self._shown_titles = self._titles
+        if self.talk.card.visible:
+            self.talk.reveal()
+        else:
+            self._pair.reveal()
+            for voice, title in zip((self.first, self.second), self._pair.titles, strict=False):
+                voice.name_it(title)
         self.reveal.visible = False
 
     def stop(self) -> None:
@@ -266,7 +262,7 @@ class Test(Page):
 
     def _begun(self) -> None:
         """Something writes: look at it often while it does."""
-        self.go.disabled, self.end.disabled = True, False
+        self.go.disabled, self.end.disabled, self.reveal.visible = True, False, False
         if pn.state.curdoc is not None and pn.state.curdoc.session_context is not None and self._fast is None:
             self._fast = pn.state.add_periodic_callback(self._pull, PULL_MILLISECONDS)
 
@@ -283,11 +279,8 @@ class Test(Page):
             if self._fast is not None:
                 self._fast.stop()
                 self._fast = None
-            talks = self.talk.card.visible
             self.end.disabled = True
-            self.legend.visible = bool(self.first.written) and self.first.card.visible and not talks
-            two = self.talk.two if talks else self.second.card.visible
-            self.reveal.visible = two and self._shown_titles != self._titles
+            self.legend.visible = bool(self.first.written) and self.first.card.visible
             self._tell()
 
     def look_closer(self) -> None:

@@ -166,6 +166,60 @@ def test_two_answer_side_by_side_each_with_its_own_conversation_and_blind(page, 
     assert len(two.talk.turns) == 4
 
 
+def names(page):
+    return [side.title.html for side in page.talk.sides]
+
+
+def test_completions_in_between_neither_swap_blind_sides_nor_name_them(page, session, toys, monkeypatch):
+    shutil.copytree(toys[1], session.workspace.place("bundles") / "twin")
+    monkeypatch.setattr("random.shuffle", list.reverse)     # whoever draws the order anew, swaps
+    page.shown()
+    page.mode.value, page.other.value, page.blind.value = CONVERSATION, "twin", True
+    answering = {}
+    for side in page.talk.sides:
+        monkeypatch.setattr(side, "begin", lambda source, seed, settings, side=side, begin=side.begin: (
+            answering.setdefault(side, []).append(source.label), begin(source, seed, settings)))
+    say(page, "kalo")
+    for blind in (True, False):
+        page.mode.value, page.blind.value = COMPLETION, blind
+        assert not page.reveal.visible
+        page.begin()
+        waited(page)
+        assert page.reveal.visible == blind
+        page.mode.value, page.blind.value = CONVERSATION, True
+        assert page.reveal.visible, "of the conversation"
+        say(page, "mi")
+    assert [answering[side] for side in page.talk.sides] == [["twin"] * 3, ["chats"] * 3]
+    assert "Model A" in names(page)[0]
+    page._reveal()
+    assert "twin" in names(page)[0]
+    assert "chats" in names(page)[1]
+    page.bundle.value, page.other.value = "twin", "chats"
+    say(page, "ru")
+    assert "twin" in names(page)[0]
+    assert [answering[side][-1] for side in page.talk.sides] == ["twin", "chats"]
+
+
+def test_what_was_said_follows_its_model_to_another_side(page, session, toys):
+    for name in ("twin", "third"):
+        shutil.copytree(toys[1], session.workspace.place("bundles") / name)
+    page.shown()
+    page.mode.value, page.other.value = CONVERSATION, "twin"
+    say(page, "kalo")
+    for side, mark in zip(page.talk.sides, ("chats said", "twin said"), strict=True):
+        side.talk.turns[-1]["content"] = mark
+    page.bundle.value, page.other.value = "third", "chats"
+    say(page, "mi")
+    assert [side.talk.turns[1]["content"] for side in page.talk.sides] == ["twin said", "chats said"]
+    page.bundle.value, page.other.value = "chats", "nobody"
+    say(page, "ru")
+    assert page.talk.sides[0].talk.turns[1]["content"] == "chats said"
+    page.other.value = "twin"
+    say(page, "sa")
+    assert [len(side.talk.turns) for side in page.talk.sides] == [8, 8], "one that joins late is told what was said"
+    assert page.talk.sides[1].talk.turns[1]["content"] == "chats said"
+
+
 def test_a_model_that_was_exported_again_under_its_name_is_read_anew(page, session, toys):
     def written():
         page.begin()
