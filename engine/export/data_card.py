@@ -37,8 +37,10 @@ def licence(source: str, resolve: Callable[[str], Path]) -> str:
     beginning of a file called LICENSE, COPYING or SOURCES; `UNSTATED` if it says nothing."""
     try:
         path = resolve(re.split(r"[*?\[]", source)[0] or ".")
-        folder = path if path.is_dir() else path.parent
-        found = sorted(each for each in folder.iterdir() if each.is_file() and each.stat().st_size <= MOST_BYTES)
+        folder = path if path.is_dir() else resolve(str(path.parent))
+        # A link may lead to what nobody allowed, and the card may be published.
+        found = sorted(each for each in folder.iterdir()
+                       if each.is_file() and not each.is_symlink() and each.stat().st_size <= MOST_BYTES)
         for each in found:
             if each.name.lower() == "readme.md" and (named := _front_matter(each.read_text("utf-8", "replace"))):
                 return named

@@ -11,6 +11,7 @@ from engine.corpus.pipeline import curate
 from engine.export import ExportConfig, data_card
 from engine.export.bundle import export
 from engine.progress import silent
+from engine.workspace import Workspace
 
 EVIL = "<script>alert(1)</script>|`x`"
 
@@ -83,3 +84,19 @@ def test_a_licence_is_found_beside_the_texts(workspace, files_beside, words):
 def test_the_bundled_novels_and_a_place_that_may_not_be_read(workspace):
     assert "public domain" in data_card.licence("corpora/novels", workspace.resolve)
     assert data_card.licence("/etc", workspace.resolve) == data_card.UNSTATED
+
+
+@pytest.mark.parametrize("name", ["LICENSE", "README.md"])
+def test_a_licence_behind_a_link_stays_out_of_the_card(workspace, tmp_path, name):
+    (tmp_path / "secret").write_text("---\nlicense: secret\n---\n")
+    folder = workspace.place("corpora") / "mine"
+    folder.mkdir()
+    (folder / name).symlink_to(tmp_path / "secret")
+    assert data_card.licence("corpora/mine", workspace.resolve) == data_card.UNSTATED
+
+
+def test_beside_an_allowed_file_nothing_is_read(tmp_path):
+    (tmp_path / "LICENSE").write_text("secret")
+    (tmp_path / "a.txt").write_text("text")
+    workspace = Workspace(tmp_path / "workspace", allow=[tmp_path / "a.txt"])
+    assert data_card.licence(str(tmp_path / "a.txt"), workspace.resolve) == data_card.UNSTATED
