@@ -26,8 +26,6 @@ from engine.progress import Progress, silent
 
 RESULT = "benchmark.json"       # in the bundle
 GGUF_KINDS = ("f32", "q8_0", "q4_0")
-WRITES_NONE = ("scores texts and writes none, so there is no speed of writing to measure; how fast it reads is "
-               "measured when it is exported with precisions")
 EMBEDDING_BYTES = {"float32": 4.0, "float16": 4.0, "f32": 4.0, "f16": 2.0, "q8_0": 1.0625, "q4_0": 1.0625}
 """Of one number of an embedding; of the others about 1. onnxruntime widens 16 bits when it loads."""
 
@@ -57,7 +55,7 @@ def benchmark(bundle: Path, config: BenchmarkConfig, machine: Mapping[str, Any],
     bundle, for one whose model scores texts, and for one that was exported anew meanwhile.
     """
     if folder_of.scores(bundle):
-        raise UserError(f"{bundle.name} {WRITES_NONE}.", where="benchmark.bundle")
+        raise UserError(f"{bundle.name} {folder_of.WRITES_NONE}.", where="benchmark.bundle")
     fingerprint = files.fingerprint_file(_manifest(bundle))
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     shape = config_from(bundle)

@@ -12,6 +12,8 @@ from engine.config import UserError
 MODEL = "onnx/model.onnx"
 FULL = "float32"
 SCORES = "text-classification"      # the task of a model that scores, in the Hub's words
+WRITES_NONE = ("scores texts and writes none, so there is no speed of writing to measure; how fast it reads is "
+               "measured when it is exported with precisions")
 NEEDED = ("config.json", "tokenizer.json")
 BESIDE = ("tokenizer_config.json", "chat_template.jinja", "generation_config.json")    # where a bundle has them
 TOLD_BYTES = 4 << 20        # of what a bundle says about itself: its manifest, proof, costs and speed

@@ -7,7 +7,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from engine.config import Problem, UserError
-from engine.export.benchmark import WRITES_NONE
 from engine.recipe import Recipe
 from engine.runs.folder import Run
 from engine.workspace import Workspace
@@ -108,7 +107,7 @@ def _folder(recipe: Recipe, workspace: Workspace) -> list[Problem]:
 
 
 def _bundle(name: str, workspace: Workspace) -> list[Problem]:
-    from engine.inference.bundle import scores
+    from engine.inference.bundle import WRITES_NONE, scores
 
     try:
         bundle = workspace.find("bundles", name)
