@@ -9,7 +9,7 @@ import panel as pn
 import panel_material_ui as pmui
 from panel.viewable import Viewable, Viewer
 
-from engine.inference.conversation import Conversation
+from engine.inference.conversation import Conversation, answer
 from engine.runs.sources import Source
 from engine.workspace import ASSETS
 from studio.layout import NO_BUTTON, actions, button, stack
@@ -50,8 +50,6 @@ class Side(Viewer):
 
     def begin(self, source: Source, seed: int, settings: dict[str, Any]) -> None:
         """Answer what stands last in `talk`."""
-        from engine.inference.conversation import answer
-
         messages, self.problem = self.talk.messages, ""
         self._seed = seed + self.talk.attempt
         self._last, self._shown = [], -1
@@ -128,6 +126,8 @@ class ConversationCard(Viewer):
         self.entry = pmui.ChatAreaInput(placeholder="Message", enable_upload=False, margin=0, rows=1,
                                         max_rows=8, max_length=100_000, sizing_mode="stretch_width")
         self.entry.param.watch(lambda event: self.send(event.new), "enter_pressed")
+        self._refused = ""      # what the browser is about to take out of the field, and shall not
+        self.entry.param.watch(self._emptied, "value_input")
         self.entry.on_action("stop", lambda *_: self.stop())
         self.again = button("Answer again", "refresh", self.regenerate, disabled=True, size="small")
         self.edit = button("Edit last message", "edit", self.take_back, disabled=True, size="small")
@@ -154,10 +154,24 @@ class ConversationCard(Viewer):
     def send(self, text: Any = None) -> None:
         """Say what was typed."""
         said = text if isinstance(text, str) else self.entry.value or self.entry.value_input or ""
-        if not said.strip() or self.busy:
+        if not said.strip():
             return
-        if self._answer(lambda side: side.talk.say(said)):
+        if not self.busy and self._answer(lambda side: side.talk.say(said)):
             self.entry.value_input = ""
+        else:
+            self._put_back(said)
+
+    def _put_back(self, said: str) -> None:
+        """A refused message stays in the field. A browser empties it when it has sent it, mostly after we answered."""
+        self._refused = said if self.entry.value_input == said else ""
+        self.entry.value_input = said
+
+    def _emptied(self, event: Any) -> None:
+        if event.new == self._refused:
+            return
+        refused, self._refused = self._refused, ""
+        if refused and not event.new:
+            self.entry.value_input = refused
 
     def regenerate(self) -> None:
         """Ask for the last answer again, with other dice."""

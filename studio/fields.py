@@ -149,3 +149,8 @@ def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}" if float(f"{value:g}") == value else repr(value)
     return str(value)
+
+
+def whole(typed: str) -> int | None:
+    """The whole number that was typed; None if it is none, or one of more digits than anything here has."""
+    return int(typed) if typed.isdecimal() and len(typed) <= 18 else None

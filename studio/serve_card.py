@@ -10,6 +10,7 @@ from panel.viewable import Viewable, Viewer
 
 from engine.runs import serving
 from engine.runs.sources import Source
+from studio.fields import whole
 from studio.layout import actions, button
 from studio.session import Session
 from studio.texts import Text
@@ -43,12 +44,13 @@ class ServeCard(Viewer):
 
     def begin(self) -> None:
         port = (self.port.value_input or self.port.value or "").strip()
-        if port and not port.isdigit():
-            self.session.notify("The port must be a whole number, or empty.", "error")
+        wrong = bool(port) and whole(port) is None
+        self.port.param.update(error_state=wrong, helper_text="Must be a whole number, or empty" if wrong else "")
+        if wrong:
             return
         if self.source is not None:
             key = self.key.value_input or self.key.value or ""
-            self.session.attempt(serving.start, self.source, self.session.workspace, int(port or 0), key)
+            self.session.attempt(serving.start, self.source, self.session.workspace, whole(port) or 0, key)
             self.tick()
 
     def _press(self, what: str) -> None:

@@ -112,17 +112,20 @@ def surprise(prompt: str, tokens: Sequence[Token], alternatives: bool = True) ->
 
 def _surprising(token: Token, alternatives: bool) -> Markup:
     strength = min(1.0, -math.log(max(1e-9, token.probability)) / SURPRISED) * STRONGEST
+    # A blank before the word is left uncoloured: where the line breaks it would stay at its end, a patch of colour.
+    word = token.text.lstrip(" ") or token.text
+    blank = token.text[:len(token.text) - len(word)]
     if not alternatives:
-        return txt('<span class="s" style="--p:{:.0f}">{}</span>', strength, token.text)
+        return txt('{}<span class="s" style="--p:{:.0f}">{}</span>', blank, strength, word)
     others = list(token.alternatives)
     if token.id not in [other[0] for other in others]:
         others.append((token.id, token.text, token.probability))
     rows = join(txt('<tr class="{}"><td>{}</td><td>{}</td></tr>', "taken" if other == token.id else "",
                     visible(text) or "·",
                     percent(share)) for other, text, share in others)
-    return txt('<span class="s" style="--p:{:.0f}" tabindex="0">{}<span class="pop"><b>{}</b> likely'
+    return txt('{}<span class="s" style="--p:{:.0f}" tabindex="0">{}<span class="pop"><b>{}</b> likely'
                "<table>{}</table></span></span>",
-               strength, token.text, percent(token.probability), rows)
+               blank, strength, word, percent(token.probability), rows)
 
 
 def percent(share: float) -> str:

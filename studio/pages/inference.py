@@ -15,6 +15,7 @@ from engine.runs.sources import Source, sources
 from studio import same_command
 from studio.closer import Closer
 from studio.conversation import ConversationCard
+from studio.fields import whole
 from studio.layout import actions, button, split, stack
 from studio.page import Page
 from studio.pair import Pair
@@ -192,11 +193,12 @@ class Test(Page):
     def _settings(self) -> tuple[int, dict[str, Any]] | None:
         """Seed and sampling; None, and the field says so, while the seed is none."""
         typed = (self.seed.value_input or "").strip()
-        if typed and not typed.isdigit():
+        if typed and whole(typed) is None:
             self.seed.param.update(error_state=True, helper_text="Must be a whole number, or empty")
             return None
         self.seed.param.update(error_state=False, helper_text=SEED_WORDS)
-        return int(typed) if typed else random.randrange(1_000_000), self._sampling()
+        seed = whole(typed)
+        return random.randrange(1_000_000) if seed is None else seed, self._sampling()
 
     def begin(self) -> None:
         settled = self._settings()

@@ -16,8 +16,9 @@ from planted import EVIL, opened, plant
 
 from engine import files, inference
 from engine.inference.conversation import answer
+from engine.inference.generator import Token
 from engine.runs import serving
-from studio import prompt_set
+from studio import prompt_set, texts
 from studio.pages.inference import COMPLETION, CONVERSATION
 from studio.pages.inference import Test as Playground
 
@@ -166,6 +167,42 @@ def test_two_answer_side_by_side_each_with_its_own_conversation_and_blind(page, 
     assert len(two.talk.turns) == 4
 
 
+@pytest.mark.parametrize("typed", ["x", "²", "1" * 5000])
+def test_a_message_that_is_refused_stays_in_the_field(page, typed):
+    entry, seed = page.talk.entry, page.seed
+
+    def enter():        # as a browser does: the field is emptied once it is sent
+        entry._handle_msg({"type": "input", "value": entry.value_input})
+        entry.value_input = ""
+
+    page.mode.value = CONVERSATION
+    entry.value_input = "kalo"
+    seed.value = seed.value_input = typed
+    for _ in range(2):
+        enter()
+        assert entry.value_input == "kalo"
+    assert seed.error_state
+    assert page.talk.sides[0].talk.turns == []
+    seed.value = seed.value_input = "7"
+    enter()
+    assert entry.value_input == ""
+    assert not seed.error_state
+    entry.value_input = "mi"
+    enter()
+    assert entry.value_input == "mi", "another answer is being written"
+    waited(page)
+    assert [turn["content"] for turn in page.talk.sides[0].talk.turns][:1] == ["kalo"]
+    entry.value_input = ""
+    assert entry.value_input == "", "who empties it himself, has it empty"
+
+
+@pytest.mark.parametrize("alternatives", [True, False])
+def test_the_blank_before_a_word_has_no_colour_that_would_stay_at_the_end_of_a_line(alternatives):
+    shown = texts.surprise("", [Token(1, "it", 0.5), Token(2, " was", 0.5), Token(3, " ", 0.5)], alternatives)
+    bare = re.sub(r'<span class="pop">.*?</table></span>', "", shown)
+    assert re.sub(r"<span[^>]*>", "[", bare).replace("</span>", "]").replace("</div>", "").endswith("[it] [was][ ]")
+
+
 def names(page):
     return [side.title.html for side in page.talk.sides]
 
@@ -309,6 +346,18 @@ def test_a_model_is_served_found_by_another_browser_and_stopped(page, session):
     until("ended", page)
     page.serving._press(f"clear {name}")
     assert serving.listing(session.workspace) == []
-    page.serving.port.value = page.serving.port.value_input = "many"
+
+
+@pytest.mark.parametrize("typed", ["many", "²", "1" * 5000])
+def test_a_port_that_is_no_number_is_refused_in_its_field(page, session, typed):
+    port = page.serving.port
+    port.value = port.value_input = typed
     page.serving.begin()
+    assert port.error_state
+    assert "whole number" in port.helper_text
+    assert serving.listing(session.workspace) == []
+    port.value = port.value_input = "80"
+    page.serving.begin()        # a number, that no server here may have
+    assert not port.error_state
+    assert not port.helper_text
     assert serving.listing(session.workspace) == []
