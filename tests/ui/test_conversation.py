@@ -29,6 +29,12 @@ def test_a_conversation_is_held_edited_and_cleared(studio_page, server, bundle):
     expect(entry).to_be_visible()
     expect(studio_page.field("Prompt")).to_be_hidden()
     entry.fill(f"kalo {EVIL}")
+    studio_page.field("Seed").fill("x")
+    entry.press("Enter")
+    expect(studio_page.text("Must be a whole number, or empty")).to_be_visible()
+    page.wait_for_timeout(500)      # in which the field would be emptied
+    expect(entry).to_have_value(f"kalo {EVIL}")
+    studio_page.field("Seed").fill("")
     entry.press("Enter")
     answers = page.locator(".turn.assistant:not(.writing)")
     expect(answers).to_have_count(1)
