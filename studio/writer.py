@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from engine.runs.sources import Source, open_source
+from engine.runs.sources import Source, open_writer
 from studio.background import Background
 
 
@@ -32,7 +32,7 @@ class Writer:
         def work() -> None:
             if self._model[0] != source:
                 self._model = (None, None)
-                self._model = (source, open_source(source))
+                self._model = (source, open_writer(source))
             for token in ask(self._model[1]):
                 written.append((time.perf_counter(), token))
                 if self._halt:

@@ -25,7 +25,7 @@ from engine import files
 from engine.config import UserError
 from engine.runs.folder import _lives
 from engine.runs.launch import python_path
-from engine.runs.sources import Source, find, open_source
+from engine.runs.sources import Source, find, open_writer
 from engine.runs.talking import takes_speaker
 from engine.workspace import Workspace, slug
 
@@ -181,7 +181,7 @@ def serve(arguments: argparse.Namespace) -> int:
         if arguments.record:
             held.enter_context(_holding(arguments.record))
             more["over"] = (arguments.record / "stop").exists
-        model = open_source(source)
+        model = open_writer(source)
 
         def ready(address: str) -> None:
             print(f"{name} answers at {address} (Ctrl+C ends it)", flush=True)

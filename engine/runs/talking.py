@@ -12,7 +12,7 @@ from typing import Any
 
 from engine.config import UserError
 from engine.inference.commands import takes_adapter
-from engine.runs.sources import Source, find, open_source
+from engine.runs.sources import Source, find, open_writer
 from engine.workspace import Workspace
 
 ALTERNATIVES = 5
@@ -66,7 +66,7 @@ def generate(arguments: argparse.Namespace) -> int:
     for number, each in enumerate(pair):
         if len(pair) > 1:
             print(f"{chr(10) if number else ''}== {each.label}")
-        tokens = open_source(each).tokens(arguments.prompt, seed=seed, **_settings(arguments),
+        tokens = open_writer(each).tokens(arguments.prompt, seed=seed, **_settings(arguments),
                                           alternatives=ALTERNATIVES if arguments.probabilities else 0)
         written = _printed(tokens, arguments.prompt)
         if arguments.probabilities:
@@ -126,7 +126,7 @@ def _set(arguments: argparse.Namespace, source: Source) -> int:
     if report:      # refused before the work, not after it
         prompt_report.save(report, [], source.label, settings)
     rows, live = [], sys.stderr.isatty()
-    for row in prompts.write(open_source(source), given, seed, **settings):
+    for row in prompts.write(open_writer(source), given, seed, **settings):
         rows.append(row)
         if live:
             print(f"\r{len(rows)} of {len(given)} prompts", end="", file=sys.stderr, flush=True)
@@ -171,7 +171,7 @@ def chat(arguments: argparse.Namespace) -> int:
     from engine.inference.conversation import NO_TEMPLATE, Conversation
 
     source = find(arguments.name, Workspace(arguments.workspace), arguments.precision, arguments.adapter)
-    model, at_keyboard = open_source(source), sys.stdin.isatty()
+    model, at_keyboard = open_writer(source), sys.stdin.isatty()
     if not getattr(model, "template", ""):
         raise UserError(f"{NO_TEMPLATE} Let it continue a text: studio generate {arguments.name} PROMPT",
                         where=arguments.name)
