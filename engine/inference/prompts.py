@@ -70,7 +70,7 @@ def write(model: Generator, prompts: Sequence[Prompt], seed: int, halted: Callab
     """A row for each prompt, as it is done: see `_row`; prompt number n has the seed `seed` + n.
 
     Prompts are written in batches where that gives the text that each alone would give (`batch.groups`). One that the
-    model refuses has its sentence as `error`, and the others go on. `halted` is looked at between tokens; what is
+    model refuses, or cannot finish, has its sentence as `error`, and the others go on. `halted` is looked at between tokens; what is
     unfinished then is told as far as it came. Raises UserError for settings out of range. `settings`: max_new_tokens,
     temperature, top_k, top_p, stop.
     """
@@ -94,14 +94,21 @@ def write(model: Generator, prompts: Sequence[Prompt], seed: int, halted: Callab
     for group in batch.groups(model, ids, asked["max_new_tokens"]):
         begun = time.perf_counter()
         made: list[list[Any]] = [[] for _ in group]
-        for row, token in _tokens(model, prompts, group, places, ids, seed, asked):
-            made[row].append(token)
-            if halted():
-                break
+        problem = ""
+        try:
+            for row, token in _tokens(model, prompts, group, places, ids, seed, asked):
+                made[row].append(token)
+                if halted():
+                    break
+        except UserError as error:
+            problem = error.sentence
         seconds = (time.perf_counter() - begun) / len(group)
         for each, tokens in zip(group, made, strict=True):
             number = places[each]
-            yield _row(number, prompts[number].text, seed + number, tokens, seconds)
+            if problem and not (tokens and tokens[-1].finish):
+                yield _row(number, prompts[number].text, seed + number, [], 0.0, problem)
+            else:
+                yield _row(number, prompts[number].text, seed + number, tokens, seconds)
         if halted():
             return
 

@@ -124,16 +124,18 @@ def _set(arguments: argparse.Namespace, source: Source) -> int:
     settings = _settings(arguments)
     seed = random.randrange(MOST_SEED) if arguments.seed is None else arguments.seed
     if report:      # refused before the work, not after it
-        prompt_report.save(report, [], source.label, settings)
+        prompt_report.require(report)
     rows, live = [], sys.stderr.isatty()
-    for row in prompts.write(open_writer(source), given, seed, **settings):
-        rows.append(row)
+    try:
+        for row in prompts.write(open_writer(source), given, seed, **settings):
+            rows.append(row)
+            if live:
+                print(f"\r{len(rows)} of {len(given)} prompts", end="", file=sys.stderr, flush=True)
+    finally:    # also of a set that Ctrl-C ends
         if live:
-            print(f"\r{len(rows)} of {len(given)} prompts", end="", file=sys.stderr, flush=True)
-    if live:
-        print(file=sys.stderr)
-    if report:
-        prompt_report.save(report, rows, source.label, {**settings, "seed": seed})
+            print(file=sys.stderr)
+        if report and rows:
+            prompt_report.save(report, rows, source.label, {**settings, "seed": seed})
     _print_rows(sorted(rows, key=lambda row: row["number"]), whole=report is None)
     told = prompt_report.figures(rows)
     print(f"{told['prompts']:,} prompts, {told['failed']:,} not written, {told['tokens']:,} tokens, "

@@ -80,6 +80,19 @@ def test_a_prompt_that_is_refused_is_a_row_and_the_others_are_written(model):
         next(prompts.write(model, given, 1, top_p=2))
 
 
+def test_what_fails_while_it_is_written_is_told_in_its_rows_and_the_others_go_on(model, monkeypatch):
+    def fails(*_, **__):
+        raise UserError("this machine has no room for them.")
+
+    alone, together = Prompt("kalo mi " * 18), [Prompt("kalo"), Prompt("mi")]
+    for part, failed in ((batch, [0, 1]), (model, [2])):    # the batch of the short ones, then the long one's own
+        with monkeypatch.context() as broken:
+            broken.setattr(part, "write" if part is batch else "tokens", fails)
+            rows = by_number(prompts.write(model, [*together, alone], 3, max_new_tokens=60, temperature=0.0))
+        assert [row["number"] for row in rows if row["error"] == "this machine has no room for them."] == failed
+        assert all(row["text"] for row in rows if row["number"] not in failed)
+
+
 def test_a_halt_keeps_what_was_written(model):
     rows = list(prompts.write(model, [Prompt(text) for text in SHORT], 1, lambda: True, max_new_tokens=40))
     assert 0 < len(rows) <= len(SHORT)
