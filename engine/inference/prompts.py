@@ -29,7 +29,7 @@ class Prompt(NamedTuple):
 
 def lines(text: str) -> list[Prompt]:
     """One prompt a line; empty lines are none."""
-    return [Prompt(line) for line in text.splitlines() if line.strip()]
+    return [_whole(line, f"line {number}") for number, line in enumerate(text.splitlines(), 1) if line.strip()]
 
 
 def read(path: Path) -> list[Prompt]:
@@ -62,6 +62,16 @@ def _record(line: str, where: str) -> Prompt:
     text = record.get("prompt") if isinstance(record, dict) else record
     if not isinstance(text, str):
         return Prompt(line[:200], f"{where} has no prompt that is a text; mend or remove it.")
+    return _whole(text, where)
+
+
+def _whole(text: str, where: str) -> Prompt:
+    """The prompt, unless it holds half a character (a lone surrogate), which no file can keep."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return Prompt(text[:200].encode(errors="replace").decode(), f"{where} holds half a character; mend or remove "
+                                                                    "it.")
     return Prompt(text)
 
 

@@ -117,6 +117,15 @@ def test_prompts_are_read_from_lines_and_records_and_a_bad_line_is_named(tmp_pat
         prompts.read(tmp_path / "absent.txt")
 
 
+def test_half_a_character_costs_its_own_row_and_not_the_report(model, tmp_path):
+    (tmp_path / "a.jsonl").write_text('"kalo"\n{"prompt": "mi \\ud800"}\n')
+    rows = list(prompts.write(model, prompts.read(tmp_path / "a.jsonl"), 2, max_new_tokens=6))
+    prompt_report.save(tmp_path / "r.jsonl", rows, "toy", {})
+    whole, half = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    assert (whole["text"], whole["error"]) == (model.generate("kalo", 6, seed=2), "")
+    assert (half["prompt"], half["error"]) == ("mi ?", "line 2 holds half a character; mend or remove it.")
+
+
 def test_the_report_is_for_programs_and_for_people(model, tmp_path):
     evil = "kalo ``` | <script>"
     rows = list(prompts.write(model, [Prompt("kalo mi"), Prompt(evil), Prompt("mi " * 300)], 2, max_new_tokens=6))
