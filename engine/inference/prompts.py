@@ -80,9 +80,9 @@ def write(model: Generator, prompts: Sequence[Prompt], seed: int, halted: Callab
     """A row for each prompt, as it is done: see `_row`; prompt number n has the seed `seed` + n.
 
     Prompts are written in batches where that gives the text that each alone would give (`batch.groups`). One that the
-    model refuses, or cannot finish, has its sentence as `error`, and the others go on. `halted` is looked at between tokens; what is
-    unfinished then is told as far as it came. Raises UserError for settings out of range. `settings`: max_new_tokens,
-    temperature, top_k, top_p, stop.
+    model refuses, or cannot finish, has its sentence as `error`, and the others go on. `halted` is looked at between
+    tokens; what is unfinished then is told as far as it came. Raises UserError for settings out of range. `settings`:
+    max_new_tokens, temperature, top_k, top_p, stop.
     """
     from engine.inference import batch
 

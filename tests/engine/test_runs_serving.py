@@ -101,3 +101,39 @@ def test_what_hinders_it_is_told(workspace, toy):
     assert [served.name for served in serving.listing(workspace)] != ["broken"]
     files.write_json(folder / "state.json", {"name": "broken", "unknown": 1})
     assert serving.look(folder).state == "ended"
+
+
+def test_a_record_is_not_believed(workspace):
+    folder, beside = serving.place(workspace) / "mine", workspace.path / "kept"
+    folder.mkdir(parents=True)
+    beside.mkdir()
+    files.write_json(folder / "state.json", {"name": "../../kept", "started": 3})
+    files.write_json(beside / "state.json", {"name": "kept"})
+    found = serving.listing(workspace)
+    assert [served.name for served in found] == ["mine"]
+    serving.clear(found[0], workspace)
+    assert beside.is_dir()
+    assert not folder.exists()
+    folder.mkdir()
+    for wrong in ({"started": "x"}, {"started": None}, {"started": float("nan")}, {"started": 10**400}, {"pid": "1"},
+                  {"label": 1}, {"address": ["x"]}, {"key": "yes"}):
+        files.write_json(folder / "state.json", wrong)
+        assert serving.listing(workspace) == [], wrong
+
+
+def test_of_a_long_log_its_end_is_read(workspace):
+    folder = serving.place(workspace) / "mine"
+    folder.mkdir(parents=True)
+    files.write_json(folder / "state.json", {"started": 3.5})
+    with open(folder / "log.txt", "wb") as log:
+        log.truncate(1 << 40)       # a hole: reading it whole is more than the memory holds
+        log.seek(0, os.SEEK_END)
+        log.write("\nstudio: port 80 cannot be used (é).\n".encode())
+    assert serving.look(folder).problem == "port 80 cannot be used (é)."
+
+
+def test_a_source_is_found_from_wherever_its_server_runs(workspace, toy, monkeypatch):
+    monkeypatch.chdir(toy.parent)
+    serving.start(find(toy.name, workspace), workspace)
+    serving.stop(until(workspace, "running"), workspace)
+    until(workspace, "ended")
