@@ -24,6 +24,7 @@ from typing import Any
 
 from engine import files
 from engine.config import UserError
+from engine.inference.keys import usable
 from engine.runs.folder import lives
 from engine.runs.launch import python_path
 from engine.runs.sources import Source, find, open_writer
@@ -67,6 +68,7 @@ def start(source: Source, workspace: Workspace, port: int = 0, key: str = "") ->
     if port and not 1024 <= port <= 65535:
         raise UserError(f"port {port} is not a port that anybody may use; choose one from 1024 to 65535, or none.",
                         where="port")
+    key = usable(key)
     name = f"{slug(source.label)}-{files.fingerprint(source.label)[:4]}"
     folder = place(workspace) / name
     if (there := look(folder)) and there.state != "ended":

@@ -27,7 +27,7 @@ from engine.tokens.presets import CHAT_TEMPLATES
 
 TEMPLATE = ("{{ bos_token }}{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
             "{% if add_generation_prompt %}assistant:{% endif %}")
-KEY = "a key"
+KEY = "a-key"
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def address(model):
     told: queue.Queue[str] = queue.Queue()
-    threading.Thread(target=serve, args=(model, "toy"), kwargs={"port": 0, "key": KEY, "ready": told.put},
+    threading.Thread(target=serve, args=(model, "toy"), kwargs={"port": 0, "key": f" {KEY}\n", "ready": told.put},
                      daemon=True).start()
     return told.get(timeout=60)
 
@@ -61,6 +61,12 @@ def posted(address, body, path="/completions", **headers):
             return answer.status, json.loads(answer.read())
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read())
+
+
+@pytest.mark.parametrize("key", ["schlüssel", "two words", " ", "\x07"])
+def test_a_key_that_no_header_carries_is_refused(model, key):
+    with pytest.raises(UserError, match="the key must be"):
+        serve(model, "toy", port=0, key=key, over=lambda: True)
 
 
 def test_a_completion_is_the_models_text(client, model):

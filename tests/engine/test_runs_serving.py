@@ -38,7 +38,7 @@ def until(workspace, state, seconds=90):
 def test_it_answers_in_a_process_of_its_own_is_found_again_and_stops(workspace, toy):
     source = find(str(toy), workspace)
     begun = time.monotonic()
-    serving.start(source, workspace, key="a secret")
+    serving.start(source, workspace, key="a-secret")
     assert time.monotonic() - begun < 2, "starting waits for nothing"
     with pytest.raises(UserError, match="is served already"):
         serving.start(source, workspace)
@@ -46,7 +46,7 @@ def test_it_answers_in_a_process_of_its_own_is_found_again_and_stops(workspace, 
     served = serving.listing(Workspace(workspace.path))[0]      # as another browser, or the studio after its death
     assert served.pid != os.getpid()
     assert served.address.startswith("http://127.0.0.1:")
-    client = openai.OpenAI(base_url=served.address, api_key="a secret", timeout=60, max_retries=0)
+    client = openai.OpenAI(base_url=served.address, api_key="a-secret", timeout=60, max_retries=0)
     said = client.chat.completions.create(model=served.model, max_tokens=6, temperature=0,
                                           messages=[{"role": "user", "content": "kalo"}]).choices[0].message.content
     model = load(toy)
@@ -55,11 +55,11 @@ def test_it_answers_in_a_process_of_its_own_is_found_again_and_stops(workspace, 
     with pytest.raises(openai.AuthenticationError):
         openai.OpenAI(base_url=served.address, api_key="none", max_retries=0).models.list()
     everything = b"".join(path.read_bytes() for path in serving.place(workspace).rglob("*") if path.is_file())
-    assert b"a secret" not in everything, "a key is kept nowhere"
+    assert b"a-secret" not in everything, "a key is kept nowhere"
 
     # The page's snippets are what they say.
     scope: dict = {}
-    os.environ["STUDIO_API_KEY"] = "a secret"
+    os.environ["STUDIO_API_KEY"] = "a-secret"
     try:
         exec(python(served).replace("print(", "said = ("), scope)
     finally:
@@ -92,7 +92,8 @@ def test_what_hinders_it_is_told(workspace, toy):
         serving.start(find(str(toy), workspace), workspace, port=taken.getsockname()[1])
         assert "cannot be used" in until(workspace, "ended").problem
     for wrong, sentence in ((lambda: serving.start(find(str(toy), workspace), workspace, port=80), "port 80 is not"),
-                            (lambda: serving.start(Source("judge", toy, scores=True), workspace), "scores texts")):
+                            (lambda: serving.start(Source("judge", toy, scores=True), workspace), "scores texts"),
+                            (lambda: serving.start(find(str(toy), workspace), workspace, key="schlüssel"), "the key")):
         with pytest.raises(UserError, match=sentence):
             wrong()
     folder = serving.place(workspace) / "broken"
