@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from engine import files
 from engine.config import UserError
 
 if TYPE_CHECKING:
@@ -41,8 +42,7 @@ def read(path: Path) -> list[Prompt]:
     if path.suffix.lower() not in (".txt", ".jsonl"):
         raise UserError(f"{path} is neither a .txt nor a .jsonl file; give one prompt a line.", where="prompts")
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise UserError(f"{path} has more than {MOST_BYTES >> 20} MiB; give fewer prompts.", where="prompts")
+        files.require_size(path, MOST_BYTES)
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} could not be read ({getattr(error, 'strerror', None) or error}); prompts must be a "

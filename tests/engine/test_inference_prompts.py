@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -115,6 +116,9 @@ def test_prompts_are_read_from_lines_and_records_and_a_bad_line_is_named(tmp_pat
             prompts.read(tmp_path / name)
     with pytest.raises(UserError, match="could not be read"):
         prompts.read(tmp_path / "absent.txt")
+    os.mkfifo(tmp_path / "pipe.txt")        # nobody writes into it, and reading it would wait for ever
+    with pytest.raises(UserError, match="it is no file"):
+        prompts.read(tmp_path / "pipe.txt")
 
 
 def test_half_a_character_costs_its_own_row_and_not_the_report(model, tmp_path):
