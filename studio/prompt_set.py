@@ -12,7 +12,7 @@ from panel.viewable import Viewable, Viewer
 from engine import files
 from engine.inference import prompt_report
 from engine.inference.prompts import Prompt, write
-from engine.runs.sources import Source, open_source
+from engine.runs.sources import Source, open_writer
 from engine.workspace import Workspace, slug
 from studio.background import Background
 from studio.layout import actions
@@ -45,7 +45,7 @@ class PromptSet(Viewer):
         taken = prompts[:MOST_PROMPTS]
 
         def work() -> list[Path]:
-            for row in write(open_source(source), taken, seed, lambda: self._halt, **settings):
+            for row in write(open_writer(source), taken, seed, lambda: self._halt, **settings):
                 rows.append(row)
             rows.sort(key=lambda row: row["number"])
             return self._keep(source, rows, {**settings, "seed": seed})

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from engine import files
-from engine.runs.sources import Source, open_source
+from engine.runs.sources import Source, open_writer
 from studio.background import Background
 
 Edition = tuple[Source, int | None]
@@ -46,7 +46,7 @@ class Writer:
             asked = edition(source)     # before it is read: what is written meanwhile is read the next time
             if self._model[0] != asked:
                 self._model = (None, None)
-                self._model = (asked, open_source(source))
+                self._model = (asked, open_writer(source))
             for token in ask(self._model[1]):
                 written.append((time.perf_counter(), token))
                 if self._halt:

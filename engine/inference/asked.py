@@ -74,6 +74,7 @@ def reading(body: bytes, model: Generator, chat: bool) -> Asked:
     length = "max_tokens" if given.get("max_completion_tokens") is None else "max_completion_tokens"
     most = _number(given, length, room if chat else DEFAULT_TOKENS, int)
     least = 0 if echo else 1
+    model.encode(prompts[counts.index(max(counts))], room=0 if echo and most == 0 else 1)
     if most < least:
         raise UserError(f"{length} is {most}; it must be at least {least}.", where=length)
     stop = given.get("stop") or []
@@ -91,7 +92,6 @@ def reading(body: bytes, model: Generator, chat: bool) -> Asked:
                 "top_p": _number(given, "top_p", 1.0), "top_k": _number(given, "top_k", 0, int),
                 "seed": None if seed is None else abs(seed), "stop": stop, "alternatives": max(0, shown),
                 "echo": echo, "ends": model.turn_ends if chat else ()}
-    model.encode(prompts[counts.index(max(counts))], room=0 if echo and most == 0 else 1)
     options = given.get("stream_options")
     tell = stream and isinstance(options, dict) and options.get("include_usage") is True
     return Asked(tuple(prompts), settings, chat, repeats, stream, tell, shown, sum(counts) * repeats, name)

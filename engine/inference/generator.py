@@ -152,8 +152,12 @@ class Generator:
         """The characters that each token of a prompt stands for; together they are the prompt."""
         if not isinstance(prompt, str):
             return spelled(self.tokenizer, ids.tolist())
-        texts = [text for _, text in pieces(self.tokenizer, prompt)]
-        return [""] * (len(ids) - len(texts)) + texts   # what begins a text goes unsaid
+        own = pieces(self.tokenizer, prompt)
+        added, alone = len(ids) - len(own), [number for number, _ in own]
+        before = next((place for place in range(added, -1, -1)
+                       if ids[place:place + len(own)].tolist() == alone), added)
+        # What the tokenizer puts around a text goes unsaid.
+        return [""] * before + [text for _, text in own] + [""] * (added - before)
 
     def batch(self, prompts: Sequence[str], max_new_tokens: int = 128, temperature: float = 0.8, top_k: int = 0,
               top_p: float = 1.0, seed: int | None = None, stop: Sequence[str] = ()) -> list[str]:

@@ -14,12 +14,12 @@ Rows = Sequence[Mapping[str, Any]]
 ENDS = {"stop": "by itself", "length": "at its length", "": "was stopped"}
 
 
-def figures(rows: Rows, seconds: float | None = None) -> dict[str, float]:
+def figures(rows: Rows) -> dict[str, float]:
     """prompts, failed, tokens, tokens_per_second (prompts included), surprise (mean nats a token of a text), and
-    ended, the share of the texts that ended by themselves. `seconds`: of the whole, if it is known."""
+    ended, the share of the texts that ended by themselves."""
     whole = [row for row in rows if not row["error"]]
     tokens = sum(row["tokens"] for row in whole)
-    taken = sum(row["seconds"] for row in whole) if seconds is None else seconds
+    taken = sum(row["seconds"] for row in whole)
     return {"prompts": len(rows), "failed": len(rows) - len(whole), "tokens": tokens,
             "tokens_per_second": tokens / max(1e-9, taken),
             "surprise": sum(row["surprise"] for row in whole) / max(1, len(whole)),
@@ -52,13 +52,18 @@ def markdown(rows: Rows, model: str, settings: Mapping[str, Any], note: str = ""
 
 
 def save(path: Path, rows: Rows, model: str, settings: Mapping[str, Any], note: str = "") -> None:
-    """Write the report, in the form that the file's ending asks for. UserError for another ending."""
+    """Write the report, in the form that the file's ending asks for. UserError as in `require`."""
+    require(path)
+    files.write(path, jsonl(rows) if path.suffix.lower() == ".jsonl" else markdown(rows, model, settings, note))
+
+
+def require(path: Path) -> None:
+    """UserError for a report whose ending is unknown or whose folder is missing; what stands there stays."""
     if path.suffix.lower() not in (".jsonl", ".md"):
         raise UserError(f"{path} must end in .jsonl, for programs, or .md, to be read.", where="report")
     if not path.parent.is_dir():
         raise UserError(f"{path.parent} is no folder; make it, or choose another place for the report.",
                         where="report")
-    files.write(path, jsonl(rows) if path.suffix.lower() == ".jsonl" else markdown(rows, model, settings, note))
 
 
 def _in_order(rows: Rows) -> list[Mapping[str, Any]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from engine import files
 from engine.config import UserError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Prompt(NamedTuple):
 
 def lines(text: str) -> list[Prompt]:
     """One prompt a line; empty lines are none."""
-    return [Prompt(line) for line in text.splitlines() if line.strip()]
+    return [_whole(line, f"line {number}") for number, line in enumerate(text.splitlines(), 1) if line.strip()]
 
 
 def read(path: Path) -> list[Prompt]:
@@ -41,8 +42,7 @@ def read(path: Path) -> list[Prompt]:
     if path.suffix.lower() not in (".txt", ".jsonl"):
         raise UserError(f"{path} is neither a .txt nor a .jsonl file; give one prompt a line.", where="prompts")
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise UserError(f"{path} has more than {MOST_BYTES >> 20} MiB; give fewer prompts.", where="prompts")
+        files.require_size(path, MOST_BYTES)
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} could not be read ({getattr(error, 'strerror', None) or error}); prompts must be a "
@@ -62,6 +62,16 @@ def _record(line: str, where: str) -> Prompt:
     text = record.get("prompt") if isinstance(record, dict) else record
     if not isinstance(text, str):
         return Prompt(line[:200], f"{where} has no prompt that is a text; mend or remove it.")
+    return _whole(text, where)
+
+
+def _whole(text: str, where: str) -> Prompt:
+    """The prompt, unless it holds half a character (a lone surrogate), which no file can keep."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return Prompt(text[:200].encode(errors="replace").decode(), f"{where} holds half a character; mend or remove "
+                                                                    "it.")
     return Prompt(text)
 
 
@@ -70,9 +80,9 @@ def write(model: Generator, prompts: Sequence[Prompt], seed: int, halted: Callab
     """A row for each prompt, as it is done: see `_row`; prompt number n has the seed `seed` + n.
 
     Prompts are written in batches where that gives the text that each alone would give (`batch.groups`). One that the
-    model refuses has its sentence as `error`, and the others go on. `halted` is looked at between tokens; what is
-    unfinished then is told as far as it came. Raises UserError for settings out of range. `settings`: max_new_tokens,
-    temperature, top_k, top_p, stop.
+    model refuses, or cannot finish, has its sentence as `error`, and the others go on. `halted` is looked at between
+    tokens; what is unfinished then is told as far as it came. Raises UserError for settings out of range. `settings`:
+    max_new_tokens, temperature, top_k, top_p, stop.
     """
     from engine.inference import batch
 
@@ -94,14 +104,21 @@ def write(model: Generator, prompts: Sequence[Prompt], seed: int, halted: Callab
     for group in batch.groups(model, ids, asked["max_new_tokens"]):
         begun = time.perf_counter()
         made: list[list[Any]] = [[] for _ in group]
-        for row, token in _tokens(model, prompts, group, places, ids, seed, asked):
-            made[row].append(token)
-            if halted():
-                break
+        problem = ""
+        try:
+            for row, token in _tokens(model, prompts, group, places, ids, seed, asked):
+                made[row].append(token)
+                if halted():
+                    break
+        except UserError as error:
+            problem = error.sentence
         seconds = (time.perf_counter() - begun) / len(group)
         for each, tokens in zip(group, made, strict=True):
             number = places[each]
-            yield _row(number, prompts[number].text, seed + number, tokens, seconds)
+            if problem and not (tokens and tokens[-1].finish):
+                yield _row(number, prompts[number].text, seed + number, [], 0.0, problem)
+            else:
+                yield _row(number, prompts[number].text, seed + number, tokens, seconds)
         if halted():
             return
 

@@ -29,6 +29,7 @@ from tornado.web import Application, RequestHandler
 from engine.config import UserError
 from engine.inference.asked import Asked, choice, delta, reading
 from engine.inference.generator import Generator, Prompt, Token
+from engine.inference.keys import usable
 
 MOST_BODY = 4 << 20
 MOST_WAITING = 32
@@ -219,8 +220,9 @@ def local(address: str) -> bool:
 
 def serve(model: Generator, name: str, address: str = "127.0.0.1", port: int = 8000, key: str = "",
           ready: Callable[[str], None] = print, over: Callable[[], bool] = lambda: False) -> None:
-    """Answer requests until interrupted, or until `over`; `ready` gets the address. UserError for a taken port or a
-    missing key."""
+    """Answer requests until interrupted, or until `over`; `ready` gets the address. UserError for a taken port, and for
+    a key that is missing or that no header carries."""
+    key = usable(key)
     if not local(address) and not key:
         raise UserError(f"{address} lets other machines in, so a key is needed; give one with --key.", where="key")
 

@@ -121,7 +121,7 @@ class Run:
             return self._beating(status.heartbeat)
         # Between the launch and the worker's first breath nobody holds the lock yet.
         return self.locked() or (status.state == "queued" and abs(time.time() - status.created) < STALE_SECONDS
-                                 and (not status.pid or _lives(status.pid)))
+                                 and (not status.pid or lives(status.pid)))
 
     def _beating(self, heartbeat: float) -> bool:
         """Whether a worker on another machine shows life. At first sight clocks tell; after that, since they jump,
@@ -289,7 +289,7 @@ class Run:
         return status
 
 
-def _lives(pid: int) -> bool:
+def lives(pid: int) -> bool:
     """Whether there is such a process here, and more of it than the exit code that its parent has not asked for."""
     try:
         os.kill(pid, 0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import math
 import os
 import re
 import shutil
@@ -23,13 +24,15 @@ from typing import Any
 
 from engine import files
 from engine.config import UserError
-from engine.runs.folder import _lives
+from engine.inference.keys import usable
+from engine.runs.folder import lives
 from engine.runs.launch import python_path
-from engine.runs.sources import Source, find, open_source
+from engine.runs.sources import Source, find, open_writer
 from engine.runs.talking import takes_speaker
 from engine.workspace import Workspace, slug
 
 STARTING_SECONDS = 120.0    # at most, between the launch and the lock, on the busiest of machines
+LOG_BYTES = 4096            # of a log's end, which is looked at many times a minute
 _children: list[subprocess.Popen[bytes]] = []
 
 
@@ -56,7 +59,8 @@ def place(workspace: Workspace) -> Path:
 def start(source: Source, workspace: Workspace, port: int = 0, key: str = "") -> Served:
     """Begin to serve a source on this machine, and return at once; `port` 0 is any free one.
 
-    Raises UserError where it is served already, for a model that scores, and for a port that is none.
+    Raises UserError where it is served already, for a model that scores, for a port that is none, and for a
+    key that no header carries.
     """
     if source.scores:
         raise UserError(f"{source.label} scores texts, and only models that write are served; choose another.",
@@ -64,6 +68,7 @@ def start(source: Source, workspace: Workspace, port: int = 0, key: str = "") ->
     if port and not 1024 <= port <= 65535:
         raise UserError(f"port {port} is not a port that anybody may use; choose one from 1024 to 65535, or none.",
                         where="port")
+    key = usable(key)
     name = f"{slug(source.label)}-{files.fingerprint(source.label)[:4]}"
     folder = place(workspace) / name
     if (there := look(folder)) and there.state != "ended":
@@ -73,9 +78,9 @@ def start(source: Source, workspace: Workspace, port: int = 0, key: str = "") ->
         (folder / name_of).unlink(missing_ok=True)
     served = Served(name, source.label, source.label, key=bool(key), answers=source.answers, started=time.time())
     files.write_json(folder / "state.json", asdict(served))
-    command = [sys.executable, "-m", "engine", "serve", str(source.folder), "--workspace", str(workspace.path),
-               "--port", str(port), "--precision", source.precision, "--record", str(folder),
-               *(["--adapter"] if source.adapter else [])]
+    command = [sys.executable, "-m", "engine", "serve", str(source.folder.absolute()),     # it runs elsewhere
+               "--workspace", str(workspace.path), "--port", str(port), "--precision", source.precision,
+               "--record", str(folder), *(["--adapter"] if source.adapter else [])]
     # The key goes by the environment: other people of this machine can read the command lines of its processes.
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": python_path(), "STUDIO_API_KEY": key}
     with open(folder / "log.txt", "wb") as log:
@@ -95,11 +100,8 @@ def listing(workspace: Workspace) -> list[Served]:
 
 def look(folder: Path) -> Served | None:
     """How a server stands; None where there is no record of one that can be read."""
-    known = {field.name for field in fields(Served)}
-    try:
-        told = files.read_json(folder / "state.json")
-        served = Served(**{name: value for name, value in told.items() if name in known})
-    except (UserError, TypeError, AttributeError):
+    served = _recorded(folder)
+    if served is None:
         return None
     if _locked(folder):
         state = "running" if served.address else "starting"
@@ -109,6 +111,21 @@ def look(folder: Path) -> Served | None:
     problem = _said(folder) if state == "ended" and not (folder / "stop").exists() else ""
     return Served(**{**asdict(served), "state": state, "problem": problem,
                      "address": served.address if state == "running" else ""})
+
+
+def _recorded(folder: Path) -> Served | None:
+    """What state.json says, under the folder's own name; None unless each of its values is of its kind."""
+    try:
+        told = files.read_json(folder / "state.json")
+        given = {field.name: told.get(field.name, field.default) for field in fields(Served)}
+        if type(given["started"]) is int:
+            given["started"] = float(given["started"])
+    except (UserError, AttributeError, OverflowError):
+        return None
+    given["name"] = folder.name
+    if not all(type(given[field.name]) is type(field.default) for field in fields(Served) if field.name != "name"):
+        return None
+    return Served(**given) if math.isfinite(given["started"]) else None
 
 
 def stop(served: Served, workspace: Workspace) -> None:
@@ -127,7 +144,9 @@ def clear(served: Served, workspace: Workspace) -> None:
 def _said(folder: Path) -> str:
     """Why a process ended, if its last line says so."""
     try:
-        lines = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        with open(folder / "log.txt", "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_BYTES))
+            lines = file.read(LOG_BYTES).decode(errors="replace").strip().splitlines()
     except OSError:
         return ""
     last = lines[-1] if lines else ""
@@ -139,8 +158,8 @@ def _begins(folder: Path, served: Served) -> bool:
     if time.time() - served.started > STARTING_SECONDS or _said(folder):
         return False
     try:
-        return _lives(int((folder / "pid").read_text()))
-    except (OSError, ValueError):
+        return lives(int((folder / "pid").read_text()))
+    except (OSError, ValueError, OverflowError):
         return True             # launched this very moment
 
 
@@ -181,7 +200,7 @@ def serve(arguments: argparse.Namespace) -> int:
         if arguments.record:
             held.enter_context(_holding(arguments.record))
             more["over"] = (arguments.record / "stop").exists
-        model = open_source(source)
+        model = open_writer(source)
 
         def ready(address: str) -> None:
             print(f"{name} answers at {address} (Ctrl+C ends it)", flush=True)

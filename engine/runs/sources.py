@@ -118,6 +118,14 @@ def open_source(source: Source) -> Any:
     return model
 
 
+def open_writer(source: Source) -> Any:
+    """The model of a source, ready to write: a `Generator`. UserError for one that scores."""
+    if source.scores:
+        instead = "" if source.checkpoint else f", or score with it: studio score {source.folder.name} TEXT"
+        raise UserError(f"{source.label} scores texts and writes none; choose another{instead}.", where=source.label)
+    return open_source(source)
+
+
 def asked(*arguments: str, given: str = "") -> str:
     """What `engine.export.preview` prints, in a process of its own; its sentence as a UserError."""
     command = [sys.executable, "-m", "engine.export.preview", *arguments]

@@ -12,7 +12,7 @@ from typing import Any
 
 from engine.config import UserError
 from engine.inference.commands import takes_adapter
-from engine.runs.sources import Source, find, open_source
+from engine.runs.sources import Source, find, open_writer
 from engine.workspace import Workspace
 
 ALTERNATIVES = 5
@@ -66,7 +66,7 @@ def generate(arguments: argparse.Namespace) -> int:
     for number, each in enumerate(pair):
         if len(pair) > 1:
             print(f"{chr(10) if number else ''}== {each.label}")
-        tokens = open_source(each).tokens(arguments.prompt, seed=seed, **_settings(arguments),
+        tokens = open_writer(each).tokens(arguments.prompt, seed=seed, **_settings(arguments),
                                           alternatives=ALTERNATIVES if arguments.probabilities else 0)
         written = _printed(tokens, arguments.prompt)
         if arguments.probabilities:
@@ -124,16 +124,18 @@ def _set(arguments: argparse.Namespace, source: Source) -> int:
     settings = _settings(arguments)
     seed = random.randrange(MOST_SEED) if arguments.seed is None else arguments.seed
     if report:      # refused before the work, not after it
-        prompt_report.save(report, [], source.label, settings)
+        prompt_report.require(report)
     rows, live = [], sys.stderr.isatty()
-    for row in prompts.write(open_source(source), given, seed, **settings):
-        rows.append(row)
+    try:
+        for row in prompts.write(open_writer(source), given, seed, **settings):
+            rows.append(row)
+            if live:
+                print(f"\r{len(rows)} of {len(given)} prompts", end="", file=sys.stderr, flush=True)
+    finally:    # also of a set that Ctrl-C ends
         if live:
-            print(f"\r{len(rows)} of {len(given)} prompts", end="", file=sys.stderr, flush=True)
-    if live:
-        print(file=sys.stderr)
-    if report:
-        prompt_report.save(report, rows, source.label, {**settings, "seed": seed})
+            print(file=sys.stderr)
+        if report and rows:
+            prompt_report.save(report, rows, source.label, {**settings, "seed": seed})
     _print_rows(sorted(rows, key=lambda row: row["number"]), whole=report is None)
     told = prompt_report.figures(rows)
     print(f"{told['prompts']:,} prompts, {told['failed']:,} not written, {told['tokens']:,} tokens, "
@@ -171,7 +173,7 @@ def chat(arguments: argparse.Namespace) -> int:
     from engine.inference.conversation import NO_TEMPLATE, Conversation
 
     source = find(arguments.name, Workspace(arguments.workspace), arguments.precision, arguments.adapter)
-    model, at_keyboard = open_source(source), sys.stdin.isatty()
+    model, at_keyboard = open_writer(source), sys.stdin.isatty()
     if not getattr(model, "template", ""):
         raise UserError(f"{NO_TEMPLATE} Let it continue a text: studio generate {arguments.name} PROMPT",
                         where=arguments.name)

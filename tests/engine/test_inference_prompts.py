@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -80,6 +81,19 @@ def test_a_prompt_that_is_refused_is_a_row_and_the_others_are_written(model):
         next(prompts.write(model, given, 1, top_p=2))
 
 
+def test_what_fails_while_it_is_written_is_told_in_its_rows_and_the_others_go_on(model, monkeypatch):
+    def fails(*_, **__):
+        raise UserError("this machine has no room for them.")
+
+    alone, together = Prompt("kalo mi " * 18), [Prompt("kalo"), Prompt("mi")]
+    for part, failed in ((batch, [0, 1]), (model, [2])):    # the batch of the short ones, then the long one's own
+        with monkeypatch.context() as broken:
+            broken.setattr(part, "write" if part is batch else "tokens", fails)
+            rows = by_number(prompts.write(model, [*together, alone], 3, max_new_tokens=60, temperature=0.0))
+        assert [row["number"] for row in rows if row["error"] == "this machine has no room for them."] == failed
+        assert all(row["text"] for row in rows if row["number"] not in failed)
+
+
 def test_a_halt_keeps_what_was_written(model):
     rows = list(prompts.write(model, [Prompt(text) for text in SHORT], 1, lambda: True, max_new_tokens=40))
     assert 0 < len(rows) <= len(SHORT)
@@ -102,6 +116,18 @@ def test_prompts_are_read_from_lines_and_records_and_a_bad_line_is_named(tmp_pat
             prompts.read(tmp_path / name)
     with pytest.raises(UserError, match="could not be read"):
         prompts.read(tmp_path / "absent.txt")
+    os.mkfifo(tmp_path / "pipe.txt")        # nobody writes into it, and reading it would wait for ever
+    with pytest.raises(UserError, match="it is no file"):
+        prompts.read(tmp_path / "pipe.txt")
+
+
+def test_half_a_character_costs_its_own_row_and_not_the_report(model, tmp_path):
+    (tmp_path / "a.jsonl").write_text('"kalo"\n{"prompt": "mi \\ud800"}\n')
+    rows = list(prompts.write(model, prompts.read(tmp_path / "a.jsonl"), 2, max_new_tokens=6))
+    prompt_report.save(tmp_path / "r.jsonl", rows, "toy", {})
+    whole, half = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    assert (whole["text"], whole["error"]) == (model.generate("kalo", 6, seed=2), "")
+    assert (half["prompt"], half["error"]) == ("mi ?", "line 2 holds half a character; mend or remove it.")
 
 
 def test_the_report_is_for_programs_and_for_people(model, tmp_path):

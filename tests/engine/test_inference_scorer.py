@@ -11,7 +11,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from engine import files, runs
 from engine.__main__ import main
+from engine.config import UserError
 from engine.runs.imported import recipe_for
+from engine.runs.sources import Source, open_writer
 from engine.runs.worker import Worker
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -66,6 +68,22 @@ def test_a_classifier_names_its_label(tmp_path, workspace, capsys):
     line = capsys.readouterr().out.strip()
     assert line == f"{('no', 'yes')[label]} ({share:.1%})  kalo"
     assert main(["score", str(bundle), "--pairs", "x"]) == 2
+
+
+@pytest.mark.parametrize("line", [["generate", "kalo"], ["generate", "--prompts", "p.txt"], ["chat"],
+                                  ["serve", "--port", "0"]])
+def test_what_asks_a_judge_to_write_is_told_that_it_scores(line, workspace, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p.txt").write_text("kalo\n")
+    bundle = toy_scorer.bundle(tmp_path)
+    command, *rest = line
+    assert main([command, str(bundle), *rest]) == 2
+    assert f"{bundle.name} scores texts and writes none" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_scores_writes_nothing_either(tmp_path):
+    with pytest.raises(UserError, match="scores texts and writes none"):
+        open_writer(Source("judge", tmp_path, checkpoint=True, scores=True))
 
 
 def test_paths_outside_the_workspace_are_refused(workspace, tmp_path):

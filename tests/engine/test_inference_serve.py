@@ -18,16 +18,18 @@ import numpy as np
 import openai
 import pytest
 import toy_bundle
+from tokenizers import processors
 
 from engine import files
 from engine.config import UserError
 from engine.inference import chat, load
 from engine.inference.serve import serve
 from engine.tokens.presets import CHAT_TEMPLATES
+from engine.tokens.tokenizer import pieces
 
 TEMPLATE = ("{{ bos_token }}{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
             "{% if add_generation_prompt %}assistant:{% endif %}")
-KEY = "a key"
+KEY = "a-key"
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,7 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def address(model):
     told: queue.Queue[str] = queue.Queue()
-    threading.Thread(target=serve, args=(model, "toy"), kwargs={"port": 0, "key": KEY, "ready": told.put},
+    threading.Thread(target=serve, args=(model, "toy"), kwargs={"port": 0, "key": f" {KEY}\n", "ready": told.put},
                      daemon=True).start()
     return told.get(timeout=60)
 
@@ -61,6 +63,20 @@ def posted(address, body, path="/completions", **headers):
             return answer.status, json.loads(answer.read())
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read())
+
+
+@pytest.mark.parametrize("key", ["schlüssel", "two words", " ", "\x07"])
+def test_a_key_that_no_header_carries_is_refused(model, key):
+    with pytest.raises(UserError, match="the key must be"):
+        serve(model, "toy", port=0, key=key, over=lambda: True)
+
+
+def test_a_chat_that_fills_the_context_is_told_so(address, model):
+    messages = next(messages for length in range(model.context_length) if len(model.encode(model.chat(
+        messages := [{"role": "user", "content": "k" * length}]), room=0)) == model.context_length)
+    status, answer = posted(address, {"messages": messages}, "/chat/completions")
+    assert status == 400
+    assert answer["error"]["message"].startswith(f"the prompt has {model.context_length} tokens")
 
 
 def test_a_completion_is_the_models_text(client, model):
@@ -208,6 +224,16 @@ def test_a_prompt_as_long_as_the_context_can_be_scored_and_not_continued(client,
     for body in ({"prompt": ids, "max_tokens": 1, "echo": True}, {"prompt": [*ids, 1], "max_tokens": 0, "echo": True}):
         status, answer = posted(address, body)
         assert (status, answer["error"]["param"]) == (400, "prompt")
+
+
+def test_an_echo_knows_what_the_tokenizer_puts_before_a_text_and_after_it(model, monkeypatch):
+    begin, end = (model.tokenizer.id_to_token(number) for number in (0, 1))
+    tokenizer = type(model.tokenizer).from_str(model.tokenizer.to_str())
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"{begin} $A {end}",
+                                                             special_tokens=[(begin, 0), (end, 1)])
+    monkeypatch.setattr(model, "tokenizer", tokenizer)
+    given = list(model.tokens(TEXT, 0, echo=True))
+    assert [(token.id, token.text) for token in given] == [(0, ""), *pieces(tokenizer, TEXT), (1, "")]
 
 
 def test_what_asks_for_nothing_is_let_pass(client, model):

@@ -80,6 +80,23 @@ def test_a_set_of_prompts_and_its_report(placed, toys, tmp_path, capsys):
     assert "seed 5" in told
 
 
+def test_a_report_that_stands_there_stays_until_there_is_another(placed, tmp_path, monkeypatch, capsys):
+    (tmp_path / "p.txt").write_text("kalo\n" + "kalo mi " * 200 + "\nmi\n")
+    report = tmp_path / "r.jsonl"
+    report.write_text("the earlier one")
+    line = ["generate", "plain", "--prompts", str(tmp_path / "p.txt"), "--report", str(report), "--seed", "1"]
+    assert main([*line, "--temperature", "-1"]) == 2
+    assert report.read_text() == "the earlier one"
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("engine.inference.batch.groups", interrupted)   # once the refused prompts have been told
+    with pytest.raises(KeyboardInterrupt):
+        main(line)
+    assert [json.loads(row)["number"] for row in report.read_text().splitlines()] == [1], "what there was is kept"
+
+
 @pytest.mark.parametrize(("more", "sentence"), [
     ([], "there is nothing to continue"),
     (["kalo", "--report", "r.md"], "name their file with --prompts"),
