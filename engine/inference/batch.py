@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import psutil
 
 from engine.inference.defaults import weigh
 from engine.inference.sampling import cut, draw, probability
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from engine.inference.generator import Generator
 
 MOST_ROWS = 16
-MOST_LOGITS = 1 << 26       # of a batch's prompts: 256 MiB of float32, whatever the vocabulary
+MOST_READ = 8192            # tokens of a batch's prompts, which are read in one go
 INEXACT = ("int8_dynamic",)
 """Graphs that scale the activations of a whole batch as one, so that a row's logits depend on its neighbours."""
 
@@ -72,14 +73,18 @@ def groups(model: Generator, rows: Sequence[np.ndarray], max_new_tokens: int) ->
     """Places of `rows` that may be written together so that each text is what its row alone would give.
 
     Rows of like length go together. Where the longest of a batch leaves less room in the context than a shorter one
-    has for itself, and in graphs of the kinds `INEXACT`, a row goes alone.
+    has for itself, and in graphs of the kinds `INEXACT`, a row goes alone. A batch's keys and values, which stand there
+    twice while a step makes the new ones, take no more than half of the memory that is free.
     """
+    room = psutil.virtual_memory().available / 2
     order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
     found: list[list[int]] = []
     for place in order:
         last, length = found[-1] if found else [], len(rows[place])
         fits = bool(last) and len(last) < MOST_ROWS and model.precision not in INEXACT
-        fits = fits and (len(last) + 1) * length * model.vocab_size <= MOST_LOGITS
+        fits = fits and (len(last) + 1) * length <= MOST_READ
+        kept = min(length + max_new_tokens, model.context_length)
+        fits = fits and 2 * (len(last) + 1) * kept * model.token_bytes <= room
         if fits and (length == len(rows[last[0]]) or length + max_new_tokens <= model.context_length):
             last.append(place)
         else:

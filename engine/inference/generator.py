@@ -185,6 +185,11 @@ class Generator:
         """As `Session.step`: logits (B, V) after the last of the tokens (B, T) of several rows, and the new past."""
         return self._session.step(ids, mask, past)
 
+    @property
+    def token_bytes(self) -> int:
+        """Of keys and values, for each token of a text."""
+        return self._session.token_bytes
+
     def chat(self, messages: Sequence[Mapping[str, Any]]) -> Rendered:
         """The prompt for an answer to messages ({"role", "content"}), by the model's own chat template."""
         return Rendered(render(self.template, messages, self._named))

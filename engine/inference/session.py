@@ -113,9 +113,14 @@ class Session:
         with told():
             return self._run.run(outputs, inputs, options)
 
+    @property
+    def token_bytes(self) -> int:
+        """Of keys and values, for each token of a text."""
+        return 4 * len(self.caches) * self.num_kv_heads * self.head_size
+
     def cache(self, capacity: int) -> Cache:
         """An empty cache with room for `capacity` tokens. Raises UserError where the machine's memory has none."""
-        wanted = (capacity * (16 + 4 * len(self.caches) * self.num_kv_heads * self.head_size)
+        wanted = (capacity * (16 + self.token_bytes)
                   + 4 * self.vocab_size * min(capacity, PREFILL_TOKENS))
         try:
             if wanted < WORTH_ASKING_BYTES or wanted < psutil.virtual_memory().available:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -68,6 +69,16 @@ def test_a_graph_whose_rows_depend_on_their_neighbours_writes_them_one_by_one(fo
     assert [len(group) for group in batch.groups(model, rows, 8)] == [1] * len(rows)
     written = by_number(prompts.write(model, [Prompt(text) for text in SHORT], 5, max_new_tokens=16))
     assert [row["text"] for row in written] == [model.generate(text, 16, seed=5 + n) for n, text in enumerate(SHORT)]
+
+
+def test_batches_are_as_large_as_the_memory_has_room_for(model, monkeypatch):
+    rows = [model.encode("kalo")] * 8
+    assert [len(group) for group in batch.groups(model, rows, 20)] == [8]
+    cache = model._session.cache(len(rows[0]) + 20)
+    one = sum(value.numpy().nbytes for value in cache._buffers.values())    # keys and values of one row
+    for room, sizes in ((0, [1] * 8), (3 * one, [3, 3, 2]), (8 * one, [8])):
+        monkeypatch.setattr(batch.psutil, "virtual_memory", lambda room=room: SimpleNamespace(available=4 * room))
+        assert [len(group) for group in batch.groups(model, rows, 20)] == sizes
 
 
 def test_a_prompt_that_is_refused_is_a_row_and_the_others_are_written(model):
