@@ -43,22 +43,24 @@ class Session:
             # It reads external weights from the graph's own folder alone; a test holds that.
             self._run = onnxruntime.InferenceSession(str(path), options_for(path, threads),
                                                      providers=["CPUExecutionProvider"])
+            # Names that are no UTF-8 are found only when they are asked for.
+            given = {value.name: value.shape for value in self._run.get_inputs()}
+            wide = next((value.shape for value in self._run.get_outputs() if value.name == "logits"), None)
+            about = self._run.get_modelmeta().custom_metadata_map
         except Exception as error:  # onnxruntime's errors share no base class of their own
             reason = " ".join(str(error).split())[:300]
             raise UserError(f"{path} could not be read by onnxruntime ({reason}); export the bundle again.",
                             where=str(path)) from None
-        given = {value.name: value.shape for value in self._run.get_inputs()}
         self.caches = [name.removeprefix("past_key_values.") for name in given if name.startswith("past_key_values.")]
-        logits = next((value for value in self._run.get_outputs() if value.name == "logits"), None)
         shapes = [given[f"past_key_values.{name}"] for name in self.caches]
-        if ({"input_ids", "attention_mask", "position_ids"} - set(given) or not shapes or logits is None
+        if ({"input_ids", "attention_mask", "position_ids"} - set(given) or not shapes or wide is None
                 or len(shapes[0]) != 4 or not all(isinstance(size, int) and size > 0 for size in
-                                                  (*shapes[0][1::2], *logits.shape[-1:]))):
+                                                  (*shapes[0][1::2], *wide[-1:]))):
             raise UserError(f"{path} is no decoder with a cache; export the bundle again.", where=str(path))
-        self.vocab_size = logits.shape[-1]
+        self.vocab_size = wide[-1]
         _, self.num_kv_heads, _, self.head_size = shapes[0]
         self.adapter = self._read_adapter(adapter) if adapter else {}
-        self.appends = self._run.get_modelmeta().custom_metadata_map.get("target") != "portable"
+        self.appends = about.get("target") != "portable"
 
     def _read_adapter(self, path: Path) -> dict[str, onnxruntime.OrtValue]:
         """The adapter's matrices by the inputs that take them.
