@@ -50,6 +50,6 @@ for name, wanted in asked(folder, sys.argv[2:]):
         equal = next((i for i, pair in enumerate(zip(new, ours, strict=True)) if pair[0] != pair[1]), len(ours))
         print(f"{name:17} {kind:6} {wanted['pattern']:10} {apart:17.1e} {equal:7} of {len(ours)} "
               f"{alike:10} of {len(wanted['texts'])}", flush=True)
-        failed |= ends != sorted(wanted["ends"])
+        failed |= bool(set(wanted["ends"]) - set(ends))
         failed |= alike < len(wanted["texts"]) or apart > MOST[kind] or (kind == "F32" and equal < len(ours))
 sys.exit(failed)
