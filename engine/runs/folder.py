@@ -172,14 +172,7 @@ class Run:
 
     def locked(self) -> bool:
         """Whether a worker on this machine holds the run."""
-        try:
-            with open(self.path / "lock") as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except OSError:
-            return True
-        return False
+        return files.held(self.path / "lock")
 
     # Metrics and events --------------------------------------------------------------------------
 

@@ -103,7 +103,7 @@ def look(folder: Path) -> Served | None:
     served = _recorded(folder)
     if served is None:
         return None
-    if _locked(folder):
+    if files.held(folder / "lock"):
         state = "running" if served.address else "starting"
     else:
         # Until it has read its libraries nobody holds the lock.
@@ -161,17 +161,6 @@ def _begins(folder: Path, served: Served) -> bool:
         return lives(int((folder / "pid").read_text()))
     except (OSError, ValueError, OverflowError):
         return True             # launched this very moment
-
-
-def _locked(folder: Path) -> bool:
-    try:
-        with open(folder / "lock") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False
 
 
 # The process itself -------------------------------------------------------------------------------------
